@@ -1,0 +1,188 @@
+"""pyOpenSSL contexts: one for each site, built before the workers are forked and never changed after.
+
+That they are built before the fork is what lets a session ticket issued by one worker resume on another: the ticket
+keys live in the context.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+
+from proxy.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proxy.identity import CacheKey, Identity
+    from proxy.names import NameTable
+    from proxy.settings.model import TlsSettings
+
+StapleLookup = Callable[["CacheKey", float], bytes | None]
+"""(cache key, now as unix seconds) -> DER of the response to staple, or None. Runs in handshakes: no I/O, no lock."""
+
+# Most wanted first; curl -0 offers the second alone.
+_ALPN = (b"http/1.1", b"http/1.0")
+
+_VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
+
+# OpenSSL's own DEFAULT, which must stand alone, spelled out behind the two that cost least: AES-128-GCM with SHA-256
+# is a tenth cheaper than with SHA-384 on processors with SHA instructions, and is what clients expect everywhere.
+_DEFAULT_CIPHERS = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ALL:!COMPLEMENTOFDEFAULT:!eNULL"
+
+# pyOpenSSL sets SSL_MODE_ENABLE_PARTIAL_WRITE in every context and exports no name for it. On a memory BIO nothing
+# blocks, so partial writes would only make `send` stop after each 16 kB record.
+_MODE_ENABLE_PARTIAL_WRITE = 0x1
+
+# One value for all contexts: OpenSSL compares it when a session is resumed under another context (RFC 8446 4.6.1).
+_SESSION_ID_CONTEXT = b"stapleproxy"
+
+
+class NoApplicationProtocolError(Exception):
+    """The client offers ALPN protocols, and none of ours is among them (RFC 7301 3.2: a fatal alert)."""
+
+    def __str__(self) -> str:
+        return "none of the application protocols that the client offers is spoken here"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTls:
+    """What a context is built from; `app` is handed back for each connection that ends up at this site."""
+
+    where: str
+    identities: tuple[Identity, ...]
+    stapling: bool
+    app: object
+
+
+def build_contexts(sites: Sequence[SiteTls], tls: TlsSettings, staple: StapleLookup) -> list[SSL.Context]:
+    """One context for each site, in their order; ConfigError with all that OpenSSL refuses."""
+    contexts: list[SSL.Context] = []
+    problems: list[Problem] = []
+    for site in sites:
+        try:
+            contexts.append(_build(site, tls, staple))
+        except ConfigError as error:
+            problems.extend(problem for problem in error.problems if problem not in problems)
+    if problems:
+        raise ConfigError(*problems)
+    return contexts
+
+
+def select_by_name(default: SSL.Context, table: NameTable[SSL.Context]) -> SSL.Context:
+    """Let `default`, the context that every connection begins with, switch to the one that SNI asks for; returns it."""
+
+    def on_server_name(connection: SSL.Connection) -> None:
+        name = connection.get_servername()
+        # A name that is no ASCII matches no site, as an unknown one.
+        context = table.lookup(name.decode("ascii", "replace") if name else None)
+        if context is not default:
+            connection.set_context(context)
+
+    default.set_tlsext_servername_callback(on_server_name)
+    return default
+
+
+def _build(site: SiteTls, tls: TlsSettings, staple: StapleLookup) -> SSL.Context:
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    versions = [_VERSIONS[name] for name in tls.protocols]
+    context.set_min_proto_version(min(versions))
+    context.set_max_proto_version(max(versions))
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
+    context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+    # Tickets hold the session at the client; a cache here would be one worker's only.
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    context.set_session_id(_SESSION_ID_CONTEXT)
+    if not tls.session_tickets:
+        context.set_options(SSL.OP_NO_TICKET)
+    _set_algorithms(context, tls)
+    for identity in site.identities:
+        _use(context, identity, site.where)
+    context.set_alpn_select_callback(_select_alpn)
+    if site.stapling:
+        context.set_ocsp_server_callback(_status_callback(site.identities, staple))
+    context.set_app_data(site.app)
+    return context
+
+
+def _set_algorithms(context: SSL.Context, tls: TlsSettings) -> None:
+    problems = []
+    try:
+        context.set_cipher_list((tls.ciphers or _DEFAULT_CIPHERS).encode())
+    except SSL.Error:
+        problems.append(Problem("tls.ciphers", f"OpenSSL knows no cipher in {tls.ciphers!r}; try `openssl ciphers -v`"))
+    try:
+        context.set_tls13_ciphersuites(tls.ciphersuites.encode())
+    except SSL.Error:
+        problems.append(
+            Problem(
+                "tls.ciphersuites", f"OpenSSL knows not all of {tls.ciphersuites!r}; see `openssl ciphers -s -tls1_3`"
+            )
+        )
+    if tls.groups is not None and not _set_groups(context, tls.groups):
+        problems.append(Problem("tls.groups", f"OpenSSL knows no groups {tls.groups!r}; write such as X25519:P-256"))
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _set_groups(context: SSL.Context, groups: str) -> bool:
+    # pyOpenSSL has set_tmp_ecdh, for a single group; the list is reached only through the bindings it stands on.
+    done = SSL._lib.SSL_CTX_set1_curves_list(context._context, groups.encode())  # type: ignore[attr-defined]  # noqa: SLF001
+    if done != 1:
+        SSL._lib.ERR_clear_error()  # type: ignore[attr-defined]  # noqa: SLF001  # else the next call reports it
+    return bool(done == 1)
+
+
+def _use(context: SSL.Context, identity: Identity, where: str) -> None:
+    # The chain goes in as a file, because only that call gives each certificate of a site its own chain, and as a copy
+    # of what was parsed and checked, so that a file replaced meanwhile cannot bring in something else.
+    chain = b"".join(cert.public_bytes(Encoding.PEM) for cert in (identity.leaf, *identity.intermediates))
+    try:
+        with tempfile.NamedTemporaryFile() as copy:
+            copy.write(chain)
+            copy.flush()
+            context.use_certificate_chain_file(copy.name)
+        context.use_privatekey(identity.key)
+        context.check_privatekey()
+    except SSL.Error as error:
+        reason = error.args[0][0][-1] if error.args and error.args[0] else "no reason given"
+        raise ConfigError(Problem(where, f"OpenSSL refuses {identity.label}: {reason}")) from error
+
+
+def _select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
+    for protocol in _ALPN:
+        if protocol in offered:
+            return protocol
+    raise NoApplicationProtocolError
+
+
+def _status_callback(
+    identities: tuple[Identity, ...], staple: StapleLookup
+) -> Callable[[SSL.Connection, object], bytes]:
+    # Called only when the client sent status_request and the handshake is no resumption, after OpenSSL has chosen the
+    # certificate. b"" leaves the extension out (RFC 6066 8: the server may).
+    if len(identities) == 1:
+        key = identities[0].cache_key
+
+        def the_only_one(_connection: SSL.Connection, _data: object) -> bytes:
+            return staple(key, time.time()) or b""
+
+        return the_only_one
+
+    # X509.digest is OpenSSL's cached SHA-1 of the certificate, written as AB:CD:…; it is the cache key itself.
+    by_digest = {identity.cache_key.hex(":").upper().encode(): identity.cache_key for identity in identities}
+
+    def the_chosen_one(connection: SSL.Connection, _data: object) -> bytes:
+        chosen = connection.get_certificate()
+        if chosen is None:
+            return b""
+        return staple(by_digest[chosen.digest("sha1")], time.time()) or b""
+
+    return the_chosen_one

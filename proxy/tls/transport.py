@@ -1,0 +1,252 @@
+"""TLS between a socket and a protocol: an asyncio Protocol below, an asyncio-like transport above.
+
+The life of a connection, each state left only downwards:
+
+    HANDSHAKE   until the handshake is done, or fails (its alert is sent), or takes too long
+    OPEN        plaintext both ways
+    CLOSING     close_notify is sent; what was written before still goes out, what comes in is dropped
+    CLOSED      the socket is gone
+
+In CLOSING the socket is first shut for writing only, and read until the client ends too: closing a socket with unread
+input makes the kernel send RST, which can destroy an answer that the client has not read yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import TYPE_CHECKING, Protocol, cast
+
+from proxy.deadlines import NEVER, Deadlines
+from proxy.tls.engine import Engine, TlsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from OpenSSL import SSL
+
+# A write above this much unsent data pauses the writer. uvloop reads up to 256 kB at once, so less would pause at each.
+_HIGH_WATER_BYTES = 262_144
+_LINGER_S = 5.0
+_STALL_S = 30.0
+
+
+class App(Protocol):
+    """The protocol above; the names are those of asyncio.Protocol."""
+
+    def connection_made(self, transport: TlsTransport) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def eof_received(self) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def on_deadline(self) -> None: ...
+    def drain(self) -> None: ...
+
+
+class State(enum.Enum):
+    """See the head of this file."""
+
+    HANDSHAKE = enum.auto()
+    OPEN = enum.auto()
+    CLOSING = enum.auto()
+    CLOSED = enum.auto()
+
+
+class TlsTransport(asyncio.Protocol):
+    """One client connection.
+
+    `make_app` is called when the handshake is done, with what the chosen site's context carries as app data.
+    `on_failure` is told in a few words why a handshake failed, and whose it was.
+    """
+
+    __slots__ = (
+        "_app",
+        "_deadlines",
+        "_engine",
+        "_handshake_timeout_s",
+        "_loop",
+        "_make_app",
+        "_on_failure",
+        "_raw",
+        "_unsent_bytes",
+        "deadline_at",
+        "peer_host",
+        "state",
+    )
+
+    def __init__(
+        self,
+        context: SSL.Context,
+        make_app: Callable[[object], App],
+        deadlines: Deadlines,
+        handshake_timeout_s: float,
+        on_failure: Callable[[str, str], None],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._engine = Engine(context)
+        self._make_app = make_app
+        self._deadlines = deadlines
+        self._handshake_timeout_s = handshake_timeout_s
+        self._on_failure = on_failure
+        self._loop = loop
+        self._app: App | None = None
+        self._raw = cast("asyncio.Transport", None)  # set by the first thing that ever happens, connection_made
+        self._unsent_bytes = 0
+        self.state = State.HANDSHAKE
+        self.deadline_at = NEVER
+        self.peer_host = ""
+
+    # Below: asyncio calls these.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = cast("asyncio.Transport", transport)
+        self._raw.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        peer = transport.get_extra_info("peername")
+        self.peer_host = peer[0] if peer else ""
+        self.deadline_at = self._loop.time() + self._handshake_timeout_s
+        self._deadlines.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.state is State.OPEN:
+            self._receive(data)
+        elif self.state is State.HANDSHAKE:
+            self._shake(data)
+
+    def eof_received(self) -> bool:
+        """Let the socket be closed: in TLS it is close_notify that ends one direction only, and that came as data."""
+        if self.state is State.HANDSHAKE:
+            self._on_failure("the client left during the handshake", self.peer_host)
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.state = State.CLOSED
+        self._deadlines.discard(self)
+        app, self._app = self._app, None
+        if app is not None:
+            app.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        if self._app is not None:
+            self._app.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._app is not None:
+            self._app.resume_writing()
+
+    def on_deadline(self) -> None:
+        if self.state is State.OPEN and self._app is not None:
+            self._app.on_deadline()
+            return
+        if self.state is State.HANDSHAKE:
+            self._on_failure("the handshake took too long", self.peer_host)
+        elif self._raw.get_write_buffer_size() < self._unsent_bytes:
+            self._count_down()
+            return
+        self.abort()
+
+    def drain(self) -> None:
+        """Let the app take its last request; a handshake under way may still end and have one."""
+        if self._app is not None:
+            self._app.drain()
+
+    def _shake(self, data: bytes) -> None:
+        engine = self._engine
+        try:
+            plaintext = engine.receive(data)
+        except TlsError as error:
+            self._fail(f"the handshake failed: {error}")
+            return
+        # Flushed before the plaintext is looked at: an app that answers at once answers after our Finished.
+        self._flush()
+        if not engine.is_established:
+            return
+        self.state = State.OPEN
+        app = self._app = self._make_app(engine.connection.get_context().get_app_data())
+        app.connection_made(self)
+        self._deliver(plaintext)
+
+    def _receive(self, data: bytes) -> None:
+        try:
+            plaintext = self._engine.receive(data)
+        except TlsError as error:
+            self._fail(str(error))
+            return
+        self._deliver(plaintext)
+
+    def _deliver(self, plaintext: bytes) -> None:
+        if plaintext and self._app is not None:
+            self._app.data_received(plaintext)
+        elif self.state is State.OPEN:
+            # Nothing for the app, so something for OpenSSL itself, which may want to answer (a key update, an alert).
+            self._flush()
+        if self._engine.is_peer_done and self.state is State.OPEN and self._app is not None:
+            self._app.eof_received()
+
+    def _flush(self) -> None:
+        data = self._engine.pending()
+        if data:
+            self._raw.write(data)
+
+    def _fail(self, why: str) -> None:
+        """Send the alert that OpenSSL has written, then close."""
+        self._on_failure(why, self.peer_host)
+        self._flush()
+        self._end()
+
+    def _end(self) -> None:
+        self.state = State.CLOSING
+        self._count_down()
+        if self._raw.is_closing():
+            return
+        if self._raw.can_write_eof():
+            self._raw.write_eof()
+            self._raw.resume_reading()
+        else:
+            self._raw.close()
+
+    def _count_down(self) -> None:
+        """Wait for what is unsent as long as it gets less, then a little for the client's end."""
+        self._unsent_bytes = self._raw.get_write_buffer_size()
+        self.deadline_at = self._loop.time() + (_STALL_S if self._unsent_bytes else _LINGER_S)
+
+    # Above: the app calls these.
+
+    def write(self, data: bytes) -> None:
+        """Encrypt and send; dropped if the connection is no longer open."""
+        if self.state is not State.OPEN:
+            return
+        try:
+            self._raw.write(self._engine.send(data))
+        except TlsError as error:
+            self._fail(str(error))
+
+    def close(self) -> None:
+        """Send what was written and close_notify, then end the connection."""
+        if self.state is State.OPEN:
+            self._raw.write(self._engine.close())
+            self._end()
+
+    def abort(self) -> None:
+        """Cut the connection, without close_notify: the client must be able to tell that something is missing."""
+        if self.state is not State.CLOSED:
+            self.state = State.CLOSING
+            self._raw.abort()
+
+    def pause_reading(self) -> None:
+        """Take no more from the client for now."""
+        self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Take from the client again."""
+        if self.state is State.OPEN:
+            self._raw.resume_reading()
+
+    def now(self) -> float:
+        """The event loop's time, for deadlines."""
+        return self._loop.time()
+
+    def server_name(self) -> str | None:
+        """What the client asked for by SNI."""
+        name = self._engine.connection.get_servername()
+        return name.decode("ascii", "replace") if name else None
