@@ -1,0 +1,232 @@
+"""One request and its answer, between a client's connection and a backend's.
+
+CONNECTING   no idle connection was at hand; the request's head waits, its body is not read
+OPEN         bodies stream both ways, each as fast as the slower side takes it
+over         `Frontend.finish` or `Frontend.cut` has been called, or the client is gone (`abandon`)
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Protocol
+
+from proxy.errors import UpstreamError
+from proxy.http.codec import End, ResponseHead
+from proxy.http.head import LAST_CHUNK, ClientView, Framing, chunk, error_response, response_to_client
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from proxy.http.codec import ResponseEvent
+    from proxy.http.upstream import UpstreamConnection, UpstreamPool
+
+# Safe to send twice (RFC 9110 9.2.2). Only requests without a body are sent again: nothing has to be kept for it.
+_RETRYABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE"})
+
+
+class RequestState(enum.Enum):
+    """How far the client is with its request."""
+
+    COMING = enum.auto()
+    COMPLETE = enum.auto()
+
+
+class Front(Protocol):
+    """The client's side, as an exchange sees it."""
+
+    def write(self, data: bytes) -> None: ...
+    def advance(self) -> None: ...
+    def wait_for_upstream(self) -> None: ...
+    def finish(self, *, keep_alive: bool) -> None: ...
+    def cut(self) -> None: ...
+
+
+class Exchange:
+    """`head` is what goes to the backend, `framing` how the request's body follows it."""
+
+    __slots__ = (
+        "_answer_framing",
+        "_connecting",
+        "_front",
+        "_head",
+        "_keep_alive",
+        "_out",
+        "_pool",
+        "_request_framing",
+        "_sent_body",
+        "_upstream",
+        "_view",
+        "is_blocked",
+        "request",
+        "sent_head",
+    )
+
+    def __init__(
+        self, front: Front, pool: UpstreamPool, view: ClientView, head: bytes, framing: Framing, *, keep_alive: bool
+    ) -> None:
+        self._front = front
+        self._pool = pool
+        self._view = view
+        self._head = head
+        self._request_framing = framing
+        self._keep_alive = keep_alive
+        self._answer_framing = Framing.NONE
+        self._connecting: asyncio.Task[None] | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._out = [head]
+        self._sent_body = False
+        self.is_blocked = False
+        """The backend is not there yet, or takes no more of the request for now."""
+        self.request = RequestState.COMING
+        self.sent_head = False
+        """The final head has gone to the client: too late for an error page."""
+
+    # The client's side calls these.
+
+    def start(self) -> None:
+        """Find a connection; the head goes out with the next `flush` after there is one."""
+        upstream = self._pool.take()
+        if upstream is not None:
+            self._bind(upstream)
+        else:
+            self._connect()
+
+    def add_body(self, event: bytes | End) -> None:
+        """Take the next part of the request; sent by `flush`."""
+        if isinstance(event, End):
+            self.request = RequestState.COMPLETE
+            if self._request_framing is Framing.CHUNKED:
+                self._out.append(LAST_CHUNK)
+            self._front.wait_for_upstream()
+        else:
+            self._sent_body = True
+            self._out.append(chunk(event) if self._request_framing is Framing.CHUNKED else event)
+
+    def flush(self) -> None:
+        """Send what has gathered, head and body in one piece where they came so."""
+        upstream = self._upstream
+        if upstream is not None and self._out:
+            out, self._out = self._out, []
+            upstream.write(out[0] if len(out) == 1 else b"".join(out))
+            if self.request is RequestState.COMPLETE:
+                upstream.await_answer()
+
+    def pause_answer(self) -> None:
+        """The client takes no more for now."""
+        if self._upstream is not None:
+            self._upstream.pause_reading()
+
+    def resume_answer(self) -> None:
+        """The client takes more."""
+        if self._upstream is not None:
+            self._upstream.resume_reading()
+
+    def abandon(self) -> None:
+        """The client is gone: end the request at the backend too."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.close()
+
+    # The backend's side calls these.
+
+    def on_response(self, events: list[ResponseEvent]) -> None:
+        out: list[bytes] = []
+        is_over = False
+        try:
+            for event in events:
+                if isinstance(event, ResponseHead):
+                    self._add_head(event, out)
+                elif isinstance(event, End):
+                    is_over = True
+                    if self._answer_framing is Framing.CHUNKED:
+                        out.append(LAST_CHUNK)
+                else:
+                    out.append(chunk(event) if self._answer_framing is Framing.CHUNKED else event)
+        except UpstreamError as error:
+            if self._upstream is not None:
+                self._upstream.close()
+            self.on_upstream_error(error)
+            return
+        if out:
+            self._front.write(out[0] if len(out) == 1 else b"".join(out))
+        if is_over:
+            self._finish()
+
+    def on_upstream_error(self, error: UpstreamError) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None and self._may_retry(upstream):
+            self._out = [self._head]
+            self._connect()
+            return
+        self._pool.report(error)
+        if self.sent_head:
+            self._front.cut()
+            return
+        keep_alive = self._keep_alive and self.request is RequestState.COMPLETE
+        is_head = self._view.method == b"HEAD"
+        self._front.write(error_response(error.status, error.detail, is_head=is_head, keep_alive=keep_alive))
+        self._front.finish(keep_alive=keep_alive)
+
+    def pause_request(self) -> None:
+        self.is_blocked = True
+
+    def resume_request(self) -> None:
+        self.is_blocked = False
+        self._front.advance()
+
+    # Inside.
+
+    def _connect(self) -> None:
+        self.is_blocked = True
+        self._connecting = self._pool.connect(self._connected)
+
+    def _connected(self, result: UpstreamConnection | UpstreamError) -> None:
+        self._connecting = None
+        if isinstance(result, UpstreamError):
+            self.on_upstream_error(result)
+            return
+        self.is_blocked = False
+        self._bind(result)
+        self.flush()
+        self._front.advance()
+
+    def _bind(self, upstream: UpstreamConnection) -> None:
+        self._upstream = upstream
+        upstream.begin(self, self._view.method)
+
+    def _add_head(self, head: ResponseHead, out: list[bytes]) -> None:
+        if head.status < 200:
+            if head.status == 101:
+                raise UpstreamError(502, "the backend switches protocols without having been asked")
+            if self._view.version == "1.1":  # HTTP/1.0 has no 1xx (RFC 9110 15.2)
+                out.append(response_to_client(head, self._view, keep_alive=True)[0])
+            return
+        if self.request is RequestState.COMING:
+            # Answered before the request was read whole. What is left of it cannot be told from a next request by
+            # reading on for ever, so this is the connection's last answer.
+            self._keep_alive = False
+        data, self._answer_framing = response_to_client(head, self._view, keep_alive=self._keep_alive)
+        if self._answer_framing is Framing.UNTIL_CLOSE:
+            self._keep_alive = False
+        out.append(data)
+        self.sent_head = True
+
+    def _may_retry(self, upstream: UpstreamConnection) -> bool:
+        """The backend closed an idle connection just as we took it: not its fault, nor the client's."""
+        return (
+            upstream.is_reused
+            and not upstream.saw_response
+            and not self._sent_body
+            and self._request_framing is Framing.NONE
+            and self._view.method in _RETRYABLE
+        )
+
+    def _finish(self) -> None:
+        is_complete = self.request is RequestState.COMPLETE
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.finish(request_is_complete=is_complete)
+        self._front.finish(keep_alive=self._keep_alive and is_complete)
