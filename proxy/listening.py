@@ -1,0 +1,88 @@
+"""Listening sockets, opened by the master: one for each worker and address, so that the kernel spreads the clients."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+from proxy.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proxy.settings.model import ListenAddress
+
+
+def open_sockets(addresses: Sequence[ListenAddress], workers: int) -> list[list[socket.socket]]:
+    """For each worker its sockets, bound but not listening yet; raises StartError.
+
+    Clients are refused until the workers listen: better than waiting in a queue for a front that may never be ready.
+    """
+    sockets: list[list[socket.socket]] = [[] for _ in range(workers)]
+    try:
+        for address in addresses:
+            for family, sockaddr in _resolve(address):
+                # SO_REUSEPORT lets any process of the same user in. A bind without it finds another server first.
+                with _bind(family, sockaddr, address, is_shared=False) as probe:
+                    bound = probe.getsockname()
+                for own in sockets:
+                    own.append(_bind(family, bound, address, is_shared=True))
+    except BaseException:
+        for own in sockets:
+            for sock in own:
+                sock.close()
+        raise
+    return sockets
+
+
+def describe(sockets: Sequence[socket.socket]) -> str:
+    """Where they listen, as an operator writes it."""
+    names = (sock.getsockname() for sock in sockets)
+    return ", ".join(f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}" for name in names)
+
+
+_SockAddr = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]  # as getaddrinfo is typed
+
+
+def _resolve(address: ListenAddress) -> list[tuple[int, _SockAddr]]:
+    try:
+        found = socket.getaddrinfo(
+            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        )
+    except OSError as error:
+        raise StartError(f"cannot listen on {address}: the host is not known ({error.strerror})") from error
+    if not address.host and not socket.has_dualstack_ipv6():
+        found = [entry for entry in found if entry[0] == socket.AF_INET]
+    return [(family, sockaddr) for family, _, _, _, sockaddr in found]
+
+
+def _bind(family: int, sockaddr: _SockAddr, address: ListenAddress, *, is_shared: bool) -> socket.socket:
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartError(f"cannot listen on {address}: {error.strerror}") from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(sockaddr)
+        if not is_shared:
+            sock.listen(1)
+    except OSError as error:
+        sock.close()
+        raise StartError(f"cannot listen on {address}: {_why(error, address)}") from error
+    sock.setblocking(False)
+    return sock
+
+
+def _why(error: OSError, address: ListenAddress) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"another program listens there already; `ss -ltnp 'sport = :{address.port}'` shows which"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return "permission denied; ports below 1024 need root, or CAP_NET_BIND_SERVICE in the service's unit"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "this machine has no such address; `ip address` shows those it has"
+    return str(error.strerror)

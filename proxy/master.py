@@ -1,0 +1,288 @@
+"""The master: builds everything, forks, replaces what dies, stops in order. No event loop, no threads: so it can fork.
+
+Children are told that the master is gone by a pipe that only the master holds the writing end of: whatever ends it,
+kill -9 too, the kernel closes that end, and the children leave.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+from proxy import log, worker
+from proxy.cache.layout import parse_argument
+from proxy.cache.reader import CacheReader
+from proxy.cache.segment import Segment
+from proxy.cache.writer import CacheWriter
+from proxy.listening import describe, open_sockets
+from proxy.names import NameTable
+from proxy.sites import default_site, is_stapling, load_sites, site_warnings, stapled_certificates, why_not_stapled
+from proxy.tls.context import SiteTls, build_contexts, select_by_name
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
+    from proxy.settings.model import Settings
+    from proxy.sites import LoadedSite
+
+_log = logging.getLogger("stapleproxy.master")
+
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 30.0
+_STEADY_AFTER_S = 60.0
+# Beyond what the children allow themselves: then they hang, and are killed.
+_GRACE_S = 2.0
+
+_Entry = Callable[[int, int], int]
+"""(life_fd, ready_fd) -> exit status: what a child does."""
+
+
+def restart_pause_s(last_pause_s: float, lived_s: float) -> float:
+    """How long to wait before a child that died is replaced: at once if it had been steady, else ever longer."""
+    if lived_s >= _STEADY_AFTER_S:
+        return 0.0
+    return min(max(last_pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
+
+
+def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. Raises ConfigError or StartError before anything has begun."""
+    log.set_up(settings.log_level, "master")
+    sites = load_sites(settings)
+    for problem in site_warnings(sites, datetime.now(UTC)):
+        _log.warning("%s", problem)
+    for site in sites:
+        for identity in site.identities:
+            if why := why_not_stapled(identity, site.settings, settings):
+                _log.info("%s: nothing is stapled (%s)", identity.label, why)
+    certificates = stapled_certificates(sites, settings)
+    segment = Segment.create(parse_argument(settings.stapling.cache))
+    plan = build_plan(settings, sites, CacheReader(segment))
+    sockets = open_sockets(settings.listen, settings.worker_count)
+
+    def keep(life_fd: int, ready_fd: int) -> int:
+        # Imported here, in the child: aiohttp is of no use to the workers, and would be in the memory of each.
+        from proxy.keeper import process  # noqa: PLC0415
+
+        return process.run(certificates, settings.stapling, CacheWriter(segment), life_fd, ready_fd)
+
+    master = _Master(settings, keep, [partial(_work, plan, own) for own in sockets])
+    return master.serve(settings.stapling.warmup_timeout_s, describe(sockets[0]))
+
+
+def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], reader: CacheReader) -> worker.Plan:
+    """What the workers do, contexts included; raises ConfigError with what OpenSSL refuses."""
+    contexts = build_contexts(
+        [
+            SiteTls(f"site[{index}]", site.identities, is_stapling(site.settings, settings), index)
+            for index, site in enumerate(sites)
+        ],
+        settings.tls,
+        reader.get,
+    )
+    default = contexts[sites.index(default_site(sites))]
+    table = NameTable([(site.names, context) for site, context in zip(sites, contexts, strict=True)], default)
+    return worker.Plan(
+        select_by_name(default, table),
+        tuple(worker.Route(site.settings.upstream, site.names[0] if site.names else "localhost") for site in sites),
+        settings.http,
+        settings.tls.handshake_timeout_s,
+        settings.drain_timeout_s,
+    )
+
+
+def _work(plan: worker.Plan, sockets: Sequence[socket.socket], life_fd: int, ready_fd: int) -> int:
+    return worker.run(plan, sockets, life_fd, ready_fd)
+
+
+class _Child:
+    """One process to be kept alive: what it does, and how it has been going."""
+
+    def __init__(self, role: str, entry: _Entry) -> None:
+        self.role = role
+        self.entry = entry
+        self.pid = 0
+        """0: not running."""
+        self.ready_fd = -1
+        """-1: it has said that it is ready, or is not running."""
+        self.started_at = 0.0
+        self.pause_s = 0.0
+        self.start_at = 0.0
+
+
+class _Master:
+    def __init__(self, settings: Settings, keep: _Entry, work: Sequence[_Entry]) -> None:
+        self._settings = settings
+        self._keeper = _Child("keeper", keep)
+        self._workers = [_Child(f"worker-{number}", entry) for number, entry in enumerate(work)]
+        self._children = [self._keeper, *self._workers]
+        self._life_read, self._life_write = os.pipe()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._stop_signal = 0
+        self._stop_count = 0
+
+    def serve(self, warmup_timeout_s: float, where: str) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        gc.collect()
+        gc.freeze()  # what is shared with the children stays shared: the collector does not write into it
+        try:
+            self._start(self._keeper)
+            self._wait_until(lambda: self._is_ready(self._keeper), warmup_timeout_s + _GRACE_S)
+            for child in self._workers:
+                if not self._stop_signal:
+                    self._start(child)
+            is_up = self._wait_until(lambda: all(map(self._is_ready, self._workers)), warmup_timeout_s + _GRACE_S)
+            if is_up and not self._stop_signal:
+                _log.info("ready: %d workers accept connections on %s", len(self._workers), where)
+            while not self._stop_signal:
+                self._tend()
+            self._stop()
+        finally:
+            self._kill(self._children)
+        return 128 + signal.SIGINT if self._stop_signal == signal.SIGINT else 0
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number in {signal.SIGTERM, signal.SIGINT}:
+            self._stop_signal = number
+            self._stop_count += 1
+        elif number == signal.SIGHUP:
+            _log.warning("SIGHUP: a reload is not possible yet; stop and start again to take in a new configuration")
+
+    @staticmethod
+    def _is_ready(child: _Child) -> bool:
+        return child.pid > 0 and child.ready_fd < 0
+
+    def _wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Tend the children until `condition` holds; False: too late, or a stop was asked for."""
+        end = time.monotonic() + timeout_s
+        while not condition():
+            if self._stop_signal or time.monotonic() >= end:
+                return False
+            self._tend(end)
+        return True
+
+    def _tend(self, end: float | None = None) -> None:
+        """Wait for whatever comes first (a signal, a child's word, a restart that is due, `end`), and act on it."""
+        due = [child.start_at for child in self._children if child.start_at]
+        if end is not None:
+            due.append(end)
+        timeout_s = max(0.0, min(due) - time.monotonic()) if due else None
+        waiting = {child.ready_fd: child for child in self._children if child.ready_fd >= 0}
+        readable, _, _ = select.select([self._wake_read, *waiting], [], [], timeout_s)
+        for fd in readable:
+            if fd == self._wake_read:
+                _read_all(fd)
+            else:
+                self._close_ready(waiting[fd])
+        self._reap()
+        if self._stop_signal:
+            return
+        now = time.monotonic()
+        for child in self._children:
+            if child.start_at and child.start_at <= now:
+                self._start(child)
+
+    def _start(self, child: _Child) -> None:
+        ready_read, ready_write = os.pipe()
+        # A signal between the fork and the child's own handlers would run the master's handler in the child.
+        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        pid = os.fork()
+        if pid == 0:
+            self._become(child, ready_read, ready_write)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+        os.close(ready_write)
+        child.pid, child.ready_fd = pid, ready_read
+        child.started_at, child.start_at = time.monotonic(), 0.0
+
+    def _become(self, child: _Child, ready_read: int, ready_write: int) -> None:
+        """Be the child; never returns."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in (signal.SIGTERM, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            # Ctrl-C and a closed terminal reach every process of the group; the master tells its children what to do.
+            for number in (signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
+            for fd in (self._life_write, self._wake_read, self._wake_write, ready_read):
+                os.close(fd)
+            for other in self._children:
+                if other.ready_fd >= 0:
+                    os.close(other.ready_fd)
+            log.set_up(self._settings.log_level, child.role)
+            signal.pthread_sigmask(signal.SIG_SETMASK, set())
+            status = child.entry(self._life_read, ready_write)
+        except BaseException:  # noqa: BLE001  # a process' edge: nothing may get out into the master's stack
+            _log.exception("%s failed: this is a bug in stapleproxy", child.role)
+        finally:
+            os._exit(status)
+
+    def _close_ready(self, child: _Child) -> None:
+        """It has written its byte, or died without one, which SIGCHLD tells."""
+        os.close(child.ready_fd)
+        child.ready_fd = -1
+
+    def _reap(self) -> None:
+        for child in self._children:
+            if not child.pid:
+                continue
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if not pid:
+                continue
+            child.pid = 0
+            if child.ready_fd >= 0:
+                self._close_ready(child)
+            if self._stop_signal:
+                continue
+            now = time.monotonic()
+            child.pause_s = restart_pause_s(child.pause_s, now - child.started_at)
+            child.start_at = now + child.pause_s
+            _log.error("%s[%d] %s; replaced in %.1f s", child.role, pid, _how(status), child.pause_s)
+
+    def _stop(self) -> None:
+        """Workers first, with the time they need; then the keeper. A second signal ends the patience."""
+        _log.info("stopping: open requests may take %.0f s", self._settings.drain_timeout_s)
+        asked = self._stop_count
+        for group, timeout_s in ((self._workers, self._settings.drain_timeout_s), ([self._keeper], 0.0)):
+            for child in group:
+                if child.pid:
+                    os.kill(child.pid, signal.SIGTERM)
+            end = time.monotonic() + timeout_s + _GRACE_S
+            while any(child.pid for child in group) and time.monotonic() < end and self._stop_count == asked:
+                self._tend(end)
+            self._kill(group)
+        _log.info("stopped")
+
+    def _kill(self, children: Sequence[_Child]) -> None:
+        for child in children:
+            if child.pid:
+                _log.warning("%s[%d] killed: it did not leave in time", child.role, child.pid)
+                os.kill(child.pid, signal.SIGKILL)
+                os.waitpid(child.pid, 0)
+                child.pid = 0
+
+
+def _how(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
+
+
+def _read_all(fd: int) -> None:
+    try:
+        while os.read(fd, 512):
+            pass
+    except BlockingIOError:
+        pass
