@@ -104,7 +104,8 @@ class RequestDecoder:
             if self._silent_bytes > self._max_head_bytes:
                 if not self._in_head:
                     raise ClientError(400, "chunk extensions or trailers are too long")
-                raise ClientError(431 if self._target else 414, f"the head is over {self._max_head_bytes} bytes")
+                is_target = not self._headers and len(self._target) > self._max_head_bytes // 2
+                raise ClientError(414 if is_target else 431, f"the head is over {self._max_head_bytes} bytes")
         return events
 
     # httptools calls these.
