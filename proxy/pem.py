@@ -1,0 +1,100 @@
+"""Certificates and keys from PEM files; every failure is a `Problem` that names the file and what to do."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from proxy.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+"""The kinds that TLS servers use and OpenSSL keeps apart: a site may have one certificate of each."""
+
+_MAX_FILE_BYTES = 1_048_576
+"""A chain is some kilobytes; a whole trust store must not be mistaken for one."""
+
+_CERTIFICATE = re.compile(rb"-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----")
+_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_KEY_BLOCK = re.compile(rb"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
+
+
+def read_certificates(path: Path, *, where: str) -> tuple[x509.Certificate, ...]:
+    """Read all certificates of a file, at least one, in their order."""
+    content = _read(path, where=where)
+    blocks = _BLOCK.findall(content)
+    if len(blocks) != len(_CERTIFICATE.findall(content)):
+        raise _error(where, f"{path} holds a certificate that is cut off, or not headed BEGIN CERTIFICATE")
+    if not blocks:
+        raise _error(where, f"{path} holds no certificate{_instead(content)}")
+    return tuple(_certificate(block, f"certificate number {n} in {path}", where) for n, block in enumerate(blocks, 1))
+
+
+def read_private_key(path: Path, *, where: str) -> PrivateKey:
+    """Read the first private key of a file. Nothing of its contents is ever part of an error."""
+    content = _read(path, where=where)
+    block = _KEY_BLOCK.search(content)
+    if not block:
+        raise _error(where, f"{path} holds no private key{_instead(content)}")
+    try:
+        key = load_pem_private_key(block[0], None)
+    except TypeError:  # as cryptography says that a passphrase is needed
+        how = f"decrypt it with: openssl pkey -in {path} -out {path.with_suffix('.plain.pem')}"
+        raise _error(where, f"the private key in {path} is encrypted; {how}") from None
+    except UnsupportedAlgorithm:
+        raise _error(where, f"the private key in {path} is {_KINDS}") from None
+    except ValueError:
+        raise _error(
+            where, f"the private key in {path} is damaged: openssl pkey -in {path} -check shows more"
+        ) from None
+    if not isinstance(key, PrivateKey):
+        raise _error(where, f"the private key in {path} is {_KINDS}")
+    return key
+
+
+_KINDS = "of an unsupported kind: RSA, EC, Ed25519 and Ed448 are supported"
+
+
+def _error(where: str, what: str) -> ConfigError:
+    return ConfigError(Problem(where, what))
+
+
+def _read(path: Path, *, where: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise _error(where, f"cannot read {path}: {error.strerror or error}") from None
+    if len(content) > _MAX_FILE_BYTES:
+        raise _error(where, f"{path} is longer than {_MAX_FILE_BYTES} bytes")
+    return content
+
+
+def _instead(content: bytes) -> str:
+    """Say what a file holds when it is not what was asked for: most often two settings were exchanged."""
+    if not content.strip():
+        return ": it is empty"
+    if _CERTIFICATE.search(content):
+        return " but a certificate: are chain and key exchanged?"
+    if _KEY_BLOCK.search(content):
+        return " but a private key: are chain and key exchanged?"
+    if content[:1] == b"\x30":  # an ASN.1 SEQUENCE
+        return " in PEM; it looks like DER: convert it with openssl x509 or openssl pkey, -inform DER"
+    return " in PEM"
+
+
+def _certificate(block: bytes, label: str, where: str) -> x509.Certificate:
+    # Of a serial number that is not positive, say: many private CAs have made such, and TLS does not mind.
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        try:
+            return x509.load_pem_x509_certificate(block)
+        except (ValueError, x509.InvalidVersion):
+            raise _error(where, f"{label} is damaged: openssl x509 -noout -text shows more") from None

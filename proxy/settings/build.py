@@ -1,0 +1,172 @@
+"""From plain data to `Settings`, with every mistake told in the words of who wrote the data."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date, time
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from proxy.cache.layout import parse_argument
+from proxy.errors import ConfigError, Problem
+from proxy.settings.model import CertificateFiles, Settings, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
+_MAX_SHOWN_CHARACTERS = 60
+_MAX_CHARACTERS = 500
+"""Of a whole sentence: a key may be as long as the file."""
+_SECRET = re.compile(r"key|pass|secret|token|credential", re.IGNORECASE)
+"""Values of keys so named are not repeated: somebody may have put the secret itself there."""
+
+_EXPECTED = {
+    "bool_type": "must be true or false",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "path_type": "must be the name of a file",
+    "string_type": "must be text in quotes",
+}
+
+
+def build(data: Mapping[str, object], *, folder: Path) -> Settings:
+    """Check everything; relative paths are relative to `folder`. ConfigError has all mistakes, each at its key path."""
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        told = (each for each in error.errors(include_url=False) if not (each["type"] == "too_short" and each["input"]))
+        # Left out: a list is too short for pydantic also when it has entries, but wrong ones, each of them told.
+        raise ConfigError(*map(_problem, told)) from None
+    return _with_absolute_paths(settings, folder)
+
+
+def range_text(field: FieldInfo) -> str:
+    """Say which numbers a setting takes, such as ``from 1 to 256``; empty for other settings."""
+    bounds = {
+        name: getattr(item, name) for item in field.metadata for name in ("gt", "ge", "le") if hasattr(item, name)
+    }
+    if "ge" in bounds and "le" in bounds:
+        return f"from {bounds['ge']} to {bounds['le']}"
+    return f"above 0 and at most {bounds['le']}" if "le" in bounds else ""
+
+
+def all_fields(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """List every setting that is no table, by its dotted path without indexes."""
+    for name, field in model.model_fields.items():
+        table = _table(field)
+        if table is None:
+            yield prefix + name, field
+        else:
+            yield from all_fields(table, f"{prefix}{name}.")
+
+
+def _table(field: FieldInfo) -> type[BaseModel] | None:
+    """Give the model of a table or of each in an array of tables; None for a plain value."""
+    kind = field.annotation
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _problem(details: ErrorDetails) -> Problem:
+    where, what = _key_path(details["loc"]), _what(details)
+    return Problem(*("".join(c if c.isprintable() else "?" for c in text)[:_MAX_CHARACTERS] for text in (where, what)))
+
+
+def _what(details: ErrorDetails) -> str:
+    location, found = details["loc"], details["input"]
+    context = details.get("ctx", {})
+    keys = [part for part in location if isinstance(part, str)]
+    path = ".".join(keys)
+    fields = dict(all_fields())
+    match details["type"]:
+        case "extra_forbidden":
+            return f"unknown key{_suggestion(keys)}"
+        case "missing":
+            return f"is missing: {fields[path].description}" if path in fields else f"is missing: add [[{path}]]"
+        case "value_error":
+            expected = str(context["error"])
+        case "literal_error":
+            expected = f"must be {context['expected']}".replace("'", '"')
+        case "greater_than" | "greater_than_equal" | "less_than_equal":
+            expected = f"must be {range_text(fields[path])}"
+        case "too_short":
+            expected = "must have at least one entry"
+        case "too_long":
+            expected = f"must have at most {context['max_length']} entries"
+        case "tuple_type":
+            expected = "must be a list: [...]" if path in fields else f"is a list of tables: write [[{path}]]"
+        case "model_type":
+            expected = f"must be a table: [{path}]"
+        case kind:
+            expected = _EXPECTED.get(kind, details["msg"])
+    shown = _shown(found, secret=bool(keys and _SECRET.search(keys[-1])))
+    return f"{expected}, found {shown}" if shown else expected
+
+
+def _key_path(location: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).removeprefix(".")
+
+
+def _suggestion(keys: list[str]) -> str:
+    """Say what was meant: the same key, but of another table, or one of this table that looks like it."""
+    *table, wrong = keys
+    here: type[BaseModel] = Settings
+    for name in table:
+        here = _table(here.model_fields[name]) or here
+    elsewhere = [path for path, _ in all_fields() if path.rpartition(".")[2] == wrong]
+    if elsewhere:
+        return f": it belongs to {' or '.join(map(_place, elsewhere))}"
+    near = get_close_matches(wrong, here.model_fields, n=1)
+    return f": did you mean {near[0]}?" if near else ""
+
+
+def _place(path: str) -> str:
+    table = path.rpartition(".")[0]
+    return f"[{table}]" if table else "the top of the file, before the first [table]"
+
+
+def _shown(value: object, *, secret: bool) -> str:
+    """Name a value of the file on one line; empty where the value is not worth telling or is nobody's business."""
+    match value:
+        case dict():
+            return "a table"
+        case list():
+            return "a list" if value else "none"
+        case date() | time():
+            return "a date or a time"
+        case str() if secret or "-----BEGIN" in value or "@" in value:
+            return ""
+        case bool() | str():
+            text = json.dumps(value, ensure_ascii=False)  # as TOML writes them; control characters escaped
+        case int() if value.bit_length() > 64:
+            return "a number far out of range"
+        case int() | float() if not secret:
+            text = str(value)
+        case _:
+            return ""
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[:_MAX_SHOWN_CHARACTERS] + "…"
+
+
+def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
+    def files(each: CertificateFiles) -> CertificateFiles:
+        issuer = each.issuer and folder / each.issuer
+        return CertificateFiles(chain=folder / each.chain, key=folder / each.key, issuer=issuer)
+
+    def site(each: Site) -> Site:
+        return each.model_copy(update={"certificate": tuple(map(files, each.certificate))})
+
+    stapling, cache = settings.stapling, parse_argument(settings.stapling.cache)
+    if cache.path:
+        # The size is always written: a folder's name that ends in ")" would else be read as one.
+        argument = f"shmcb:{folder / cache.path}({cache.size_bytes})"
+        stapling = stapling.model_copy(update={"cache": argument})
+    return settings.model_copy(update={"stapling": stapling, "site": tuple(map(site, settings.site))})

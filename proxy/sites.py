@@ -1,0 +1,152 @@
+"""The sites of a configuration with their certificates read, and what is to be stapled for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from proxy.errors import ConfigError, Problem
+from proxy.identity import Identity, key_kind, load_identity
+from proxy.identity import warnings as identity_warnings
+from proxy.names import NameTable
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from proxy.identity import CacheKey
+    from proxy.settings.model import Settings, Site
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSite:
+    """A site as it is served."""
+
+    settings: Site
+    identities: tuple[Identity, ...]
+    """In the order of the file, each with another kind of key."""
+    names: tuple[str, ...]
+    """As configured, or those of all its certificates."""
+
+
+@dataclass(frozen=True, slots=True)
+class StapledCertificate:
+    """One certificate for which responses are fetched, however many sites use it."""
+
+    identity: Identity
+    responder_urls: tuple[str, ...]
+    """To be tried in this order; at least one."""
+    names: tuple[str, ...]
+    """Of the sites that staple it."""
+
+
+class NotStapled(StrEnum):
+    """Why no response is fetched for a certificate: one word for the log and for `check`."""
+
+    DISABLED = "disabled"
+    NO_OCSP_URI = "no-ocsp-uri"
+    NO_ISSUER = "no-issuer"
+
+
+def load_sites(settings: Settings) -> tuple[LoadedSite, ...]:
+    """Read all certificates and keys; ConfigError has the mistakes of all sites."""
+    problems: list[Problem] = []
+    sites = tuple(_load_site(site, f"site[{index}]", problems) for index, site in enumerate(settings.site))
+    first, *others = [index for index, site in enumerate(settings.site) if site.default] or [0]
+    what = f"site[{first}] is the default already: only one can be"
+    problems.extend(Problem(f"site[{index}].default", what) for index in others)
+    try:
+        name_table(sites)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    if problems:
+        raise ConfigError(*problems)
+    return sites
+
+
+def default_site(sites: tuple[LoadedSite, ...]) -> LoadedSite:
+    """Tell which site answers clients that send no name, or one that no site has."""
+    return next((site for site in sites if site.settings.default), sites[0])
+
+
+def name_table(sites: tuple[LoadedSite, ...]) -> NameTable[LoadedSite]:
+    """Build the table from server name to site; ConfigError when two sites claim one name."""
+    return NameTable(((site.names, site) for site in sites), default_site(sites))
+
+
+def site_warnings(sites: tuple[LoadedSite, ...], now: datetime) -> tuple[Problem, ...]:
+    """List what the operator should know although the server starts."""
+    found = []
+    for index, site in enumerate(sites):
+        for number, identity in enumerate(site.identities):
+            where = f"site[{index}].certificate[{number}]"
+            found += [Problem(f"{where}: {each.where}", each.what) for each in identity_warnings(identity, now)]
+        if not site.names and site is not default_site(sites):
+            what = "no client can reach this site: its certificates have no DNS name; set `names`"
+            found.append(Problem(f"site[{index}].names", what))
+    return tuple(found)
+
+
+def stapled_certificates(sites: tuple[LoadedSite, ...], settings: Settings) -> tuple[StapledCertificate, ...]:
+    """List what the keeper fetches for: each certificate once, whichever sites staple it."""
+    found: dict[CacheKey, StapledCertificate] = {}
+    for site in sites:
+        for identity in site.identities:
+            if why_not_stapled(identity, site.settings, settings):
+                continue
+            urls, names = responder_urls(identity, site.settings, settings), site.names
+            if (known := found.get(identity.cache_key)) is not None:
+                # Two sites may name a responder each for the same certificate: either can answer.
+                urls, names = (*known.responder_urls, *urls), (*known.names, *names)
+                identity = known.identity  # noqa: PLW2901  as the first site loaded it
+            merged = tuple(dict.fromkeys(urls)), tuple(dict.fromkeys(names))
+            found[identity.cache_key] = StapledCertificate(identity, *merged)
+    return tuple(found.values())
+
+
+def is_stapling(site: Site, settings: Settings) -> bool:
+    """Tell whether stapling is on for a site: its own word goes before the global one."""
+    return settings.stapling.enabled if site.stapling.enabled is None else site.stapling.enabled
+
+
+def responder_urls(identity: Identity, site: Site, settings: Settings) -> tuple[str, ...]:
+    """Give the responders to ask: the site's, else the global one, else those that the certificate names."""
+    chosen = site.stapling.responder_url or settings.stapling.responder_url
+    return (chosen,) if chosen else identity.ocsp_uris
+
+
+def responder_address(url: str) -> str:
+    """Give HOST:PORT of a responder: what a firewall must let out."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def why_not_stapled(identity: Identity, site: Site, settings: Settings) -> NotStapled | None:
+    """Say why nothing is fetched for a certificate of a site; None: it is stapled."""
+    if not is_stapling(site, settings):
+        return NotStapled.DISABLED
+    if not responder_urls(identity, site, settings):
+        return NotStapled.NO_OCSP_URI
+    return None if identity.issuer else NotStapled.NO_ISSUER
+
+
+def _load_site(site: Site, where: str, problems: list[Problem]) -> LoadedSite:
+    """Read what can be read and add what cannot to `problems`."""
+    identities: dict[str, Identity] = {}
+    for number, files in enumerate(site.certificate):
+        place = f"{where}.certificate[{number}]"
+        try:
+            identity = load_identity(files, where=place)
+        except ConfigError as error:
+            problems.extend(error.problems)
+            continue
+        kind = key_kind(identity.key)
+        if kind in identities:
+            # OpenSSL has one slot for each kind of key: the second would push out the first in silence.
+            what = f"the site has a certificate with an {kind} key already: {identities[kind].label}"
+            problems.append(Problem(place, what))
+        identities.setdefault(kind, identity)
+    found = tuple(identities.values())
+    return LoadedSite(site, found, site.names or tuple(dict.fromkeys(name for each in found for name in each.names)))

@@ -1,0 +1,71 @@
+"""The files in config/ say what settings/model.py does."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from proxy.settings.build import all_fields, range_text
+from proxy.settings.toml import load
+
+CONFIG = Path(__file__).parents[2] / "config"
+REFERENCE = (CONFIG / "reference.toml").read_text()
+FIELDS = dict(all_fields())
+
+
+def entries():
+    """Each key of the reference by its path: (is it set, its text, the note behind it, the comment above it)."""
+    found, table, comment = {}, "", []
+    for line in REFERENCE.splitlines():
+        if match := re.fullmatch(r"\[+([a-z.]+)\]+", line):
+            table, comment = match[1] + ".", []
+        elif match := re.fullmatch(r"(#?)([a-z0-9_]+) = ([^#]+?)(?:  # (.*))?", line):
+            found[table + match[2]] = (not match[1], match[3], match[4] or "", " ".join(comment))
+            comment = []
+        elif line.startswith("# "):
+            comment.append(line[2:])
+        else:
+            assert not line.lstrip("#"), line
+            comment = []
+    return found
+
+
+ENTRIES = entries()
+
+
+@pytest.mark.parametrize("name", ["minimal.toml", "reference.toml"])
+def test_it_loads(name):
+    load(CONFIG / name)
+
+
+def test_the_reference_has_every_key_and_no_other():
+    assert set(ENTRIES) == set(FIELDS)
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_the_reference_tells_default_meaning_unit_and_range(path):
+    field, (is_set, text, note, comment) = FIELDS[path], ENTRIES[path]
+    assert field.description.lower() in comment.lower()
+    assert range_text(field) in note
+    assert ("seconds" in note) == path.endswith("_s")
+    assert ("bytes" in note) == path.endswith("_bytes")
+    for choice in re.findall(r"Literal\[(.*?)\]", str(field.annotation)):
+        assert choice.replace("'", '"') in note
+    if field.is_required():
+        assert (is_set, note) == (True, "required")
+    elif field.default is None:
+        assert (is_set, note) == (False, "unset")
+    else:
+        default = field.default
+        shown = [str(each) for each in default] if isinstance(default, tuple) else default
+        assert (is_set, text) == (True, json.dumps(shown))
+
+
+def test_the_examples_of_unset_keys_are_right(tmp_path):
+    """Who takes away a # gets a configuration that loads."""
+    path = tmp_path / "all.toml"
+    path.write_text(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", REFERENCE))
+    load(path)
+    assert tomllib.loads(path.read_text())["tls"]["ciphers"]
