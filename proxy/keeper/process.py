@@ -54,7 +54,7 @@ async def _serve(
 
     loop.add_reader(life_fd, on_master_gone)
     async with Fetcher(settings) as fetcher:
-        refresher = Refresher(certificates, settings, cache, fetcher=fetcher)
+        refresher = Refresher(certificates, settings, cache, fetcher=fetcher, log=_log)
         work = asyncio.create_task(_work(refresher, ready_fd))
         stopped = asyncio.create_task(stop.wait())
         done, pending = await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
