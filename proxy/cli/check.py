@@ -1,0 +1,94 @@
+"""``stapleproxy check``: read a configuration with all its files, and say what would be served."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from proxy.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proxy.identity import Identity
+    from proxy.settings.model import Settings
+    from proxy.sites import LoadedSite
+
+
+@click.command(short_help="Find mistakes in a configuration file.")
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Read the configuration FILE with its certificates and keys, say what would be served, and name all mistakes.
+
+    Nothing is opened to the network and no responder is asked; `stapleproxy explain --live FILE` does that.
+    The exit status is 2 if there is a mistake; a warning is none.
+
+    \b
+    Example:
+      stapleproxy check /etc/stapleproxy/stapleproxy.toml
+    """  # noqa: D301  \b is click's mark for lines to leave as they are
+    from proxy.settings.toml import in_file, load
+    from proxy.sites import load_sites, site_warnings
+    from proxy.tls.context import SiteTls, build_contexts
+
+    settings = load(file)
+    try:
+        sites = load_sites(settings)
+        # What only OpenSSL can judge: cipher names, groups, keys too short for its security level.
+        tls = [SiteTls(f"site[{index}]", site.identities, stapling=False, app=None) for index, site in enumerate(sites)]
+        build_contexts(tls, settings.tls, lambda _key, _now: None)
+    except ConfigError as error:
+        raise in_file(file, error) from None
+    now = datetime.now(UTC)
+    for line in describe(sites, settings, now):
+        click.echo(line)
+    for warning in (*site_warnings(sites, now), *cache_warnings(sites, settings)):
+        click.echo(f"{file}: warning: {warning}")
+    click.echo(f"{file}: ok")
+
+
+def describe(sites: tuple[LoadedSite, ...], settings: Settings, now: datetime) -> Iterator[str]:
+    """Say what is served, for people: a paragraph a site, below it one for each certificate."""
+    from proxy.sites import default_site
+
+    yield f"listen on {', '.join(map(str, settings.listen))}"
+    for site in sites:
+        default = " (default)" if site is default_site(sites) else ""
+        yield f"{', '.join(site.names) or 'any name'}{default} -> {site.settings.upstream}"
+        for identity in site.identities:
+            yield from _certificate(identity, site, settings, now)
+
+
+def cache_warnings(sites: tuple[LoadedSite, ...], settings: Settings) -> tuple[Problem, ...]:
+    """Warn when not all responses can be in the cache at a time."""
+    from proxy.cache.layout import geometry, parse_argument
+    from proxy.sites import stapled_certificates
+
+    count = len(stapled_certificates(sites, settings))
+    room = geometry(parse_argument(settings.stapling.cache).size_bytes).entries
+    if count <= room:
+        return ()
+    what = f"holds at most {room} responses, and {count} certificates are to be stapled: give it a larger size"
+    return (Problem("stapling.cache", what),)
+
+
+def _certificate(identity: Identity, site: LoadedSite, settings: Settings, now: datetime) -> Iterator[str]:
+    from proxy.identity import one_line
+    from proxy.sites import responder_address, responder_urls, why_not_stapled
+
+    ends = identity.leaf.not_valid_after_utc
+    reason = why_not_stapled(identity, site.settings, settings)
+    addresses = dict.fromkeys(map(responder_address, responder_urls(identity, site.settings, settings)))
+    yield f"  {identity.label}"
+    yield f"    subject   {one_line(identity.leaf.subject)}"
+    yield f"    expires   {ends:%Y-%m-%d %H:%M} UTC, {_days((ends - now).days)}"
+    yield f"    stapling  {f'no: {reason}' if reason else 'yes, asking ' + ', '.join(addresses)}"
+    if identity.must_staple:
+        yield "    must-staple: clients that obey refuse it without a response"
+
+
+def _days(days: int) -> str:
+    return f"in {days} days" if days >= 0 else "expired"

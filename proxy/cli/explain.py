@@ -1,0 +1,268 @@
+"""``stapleproxy explain``: what stapling needs, and with --live whether it works."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from proxy.cli.console import make_console
+from proxy.errors import ConfigError, FetchFailed, Problem
+from proxy.explain import (
+    Answer,
+    Explained,
+    Leaf,
+    Responder,
+    Verdict,
+    explain_leaf,
+    firewall_rule,
+    judge,
+    leaves_of,
+    refused,
+    remarks,
+    to_json,
+)
+from proxy.keeper.fetch import Fetcher
+from proxy.lab.client import ProbeError, probe
+from proxy.ocsp.request import build_request
+from proxy.ocsp.response import Rules
+from proxy.ocsp.signer import PARSE_ERRORS
+from proxy.pem import read_certificates
+from proxy.settings.model import StaplingSettings
+from proxy.settings.toml import in_file, load
+from proxy.sites import NotStapled, load_sites, responder_urls, why_not_stapled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import Console
+
+CONNECT_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the command was given, read."""
+
+    kind: str
+    leaves: tuple[Leaf, ...]
+    stapling: StaplingSettings
+    staple_der: bytes | None = None
+    """What a server sent."""
+
+
+@click.command(short_help="Tell what stapling needs, and whether it would work.")
+@click.argument("target")
+@click.option("--live", is_flag=True, help="Ask each responder now.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.option("--name", help="Server name to ask HOST:PORT for.  [default: HOST]")
+@click.pass_context
+def explain(ctx: click.Context, target: str, *, live: bool, as_json: bool, name: str | None) -> None:
+    """Tell what stapling needs and whether it has it.
+
+    TARGET is a PEM file, a configuration (.toml) or HOST:PORT.
+
+    Exit status: 0; with --live 1 if something that should be stapled would not be; 2 if TARGET cannot be read.
+
+    \b
+    Examples:
+      stapleproxy explain chain.pem
+      stapleproxy explain --live /etc/stapleproxy/stapleproxy.toml
+      stapleproxy explain --live --json www.example.com:443
+    """  # noqa: D301  \b is click's mark for lines to leave as they are
+    read = read_target(target, name)
+    explained = asyncio.run(examine(read, live=live))
+    if as_json:
+        click.echo(json.dumps(to_json(target, read.kind, explained), indent=2))
+    else:
+        show(make_console(), read, explained)
+    ctx.exit(1 if live and any(each.is_failing for each in explained) else 0)
+
+
+def read_target(target: str, name: str | None) -> Target:
+    """Find out what the target is, and read it. Raises ConfigError."""
+    path = Path(target)
+    if path.suffix == ".toml":
+        return read_configuration(path)
+    if exists(path):
+        chain = read_certificates(path, where="")
+        with certificate_readable(target):
+            return Target("pem", tuple(leaves_of(chain, target, "the same file")), StaplingSettings())
+    host, colon, port = target.rpartition(":")
+    if not (host and colon and port.isascii() and port.isdigit() and int(port) <= 65535) or "/" in host:
+        raise ConfigError(
+            Problem(target, "no such file, and not HOST:PORT: give a PEM file, a .toml file or HOST:PORT")
+        )
+    return read_server(target, host.strip("[]"), int(port), name)
+
+
+def exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for a file, say
+        return False
+
+
+@contextmanager
+def certificate_readable(source: str) -> Iterator[None]:
+    """Translate what cryptography raises when a certificate's fields are first looked at."""
+    try:
+        yield
+    except PARSE_ERRORS as error:
+        what = " ".join(f"a certificate holds something that cannot be read: {error}".split())
+        raise ConfigError(Problem(source, what)) from error
+
+
+def read_configuration(path: Path) -> Target:
+
+    settings = load(path)
+    leaves = []
+    try:
+        sites = load_sites(settings)
+    except ConfigError as error:
+        raise in_file(path, error) from None
+    for index, site in enumerate(sites):
+        for number, identity in enumerate(site.identities):
+            urls = responder_urls(identity, site.settings, settings)
+            in_chain = identity.issuer in identity.intermediates
+            leaves.append(
+                Leaf(
+                    identity.leaf,
+                    identity.issuer,
+                    None if identity.issuer is None else "the chain file" if in_chain else "the issuer file",
+                    f"site[{index}].certificate[{number}]: {identity.label}",
+                    configured_urls=urls if urls != identity.ocsp_uris else (),
+                    is_disabled=why_not_stapled(identity, site.settings, settings) is NotStapled.DISABLED,
+                )
+            )
+    return Target("config", tuple(leaves), settings.stapling)
+
+
+def read_server(target: str, host: str, port: int, name: str | None) -> Target:
+
+    try:
+        seen = probe(host, port, name or host, roots=None, timeout_s=CONNECT_WITHIN_S)
+    except ProbeError as error:
+        raise ConfigError(Problem("", str(error))) from error
+    source = f"{target}, over {seen.tls_version}"
+    leaf = Leaf(seen.leaf, seen.issuer, "the server's chain" if seen.issuer else None, source)
+    return Target("server", (leaf,), StaplingSettings(), seen.staple_der)
+
+
+async def examine(target: Target, *, live: bool) -> list[Explained]:
+    """Explain every leaf; with `live` ask all their responders, some at a time."""
+    rules = Rules.from_settings(target.stapling)
+    explained = []
+    for leaf in target.leaves:
+        with certificate_readable(leaf.source):
+            explained.append(explain_leaf(leaf))
+    if target.staple_der is not None:
+        now = datetime.now(UTC)
+        explained = [
+            replace(each, server_staple=judge(target.staple_der, leaf, now, rules))
+            for each, leaf in zip(explained, target.leaves, strict=True)
+        ]
+    if not live:
+        return explained
+    gate = asyncio.Semaphore(target.stapling.max_fetches_per_responder)  # more would wait inside the time measured
+    async with Fetcher(target.stapling) as fetcher:
+
+        async def asked(responder: Responder, leaf: Leaf) -> Responder:
+            async with gate:
+                return replace(responder, answer=await ask(fetcher, responder.uri, leaf, rules))
+
+        return [
+            replace(each, responders=tuple(await asyncio.gather(*(asked(one, leaf) for one in each.responders))))
+            if leaf.issuer is not None
+            else each
+            for each, leaf in zip(explained, target.leaves, strict=True)
+        ]
+
+
+async def ask(fetcher: Fetcher, uri: str, leaf: Leaf, rules: Rules) -> Answer:
+
+    assert leaf.issuer is not None  # else there is nothing to ask with, and the caller does not
+    started_at = time.monotonic()
+    try:
+        fetched = await fetcher.fetch(uri, build_request(leaf.certificate, leaf.issuer))
+    except FetchFailed as error:
+        return Answer(refused(error))
+    elapsed_s = time.monotonic() - started_at
+    return Answer(judge(fetched.body, leaf, datetime.now(UTC), rules), fetched.method, round(elapsed_s, 4))
+
+
+def show(console: Console, target: Target, explained: Iterable[Explained]) -> None:
+    for number, each in enumerate(explained):
+        if number:
+            console.print()
+        console.print(Text(printable(each.source), style="bold"), soft_wrap=True)
+        facts = Table.grid(padding=(0, 2))
+        facts.add_column(no_wrap=True, style="dim")
+        facts.add_column(overflow="fold")
+        for title, value in facts_of(target, each):
+            facts.add_row(
+                f"  {title}", Text(value) if isinstance(value, str) else value
+            )  # a str would be read as markup
+        console.print(facts)
+        for remark in remarks(each, datetime.now(UTC)):
+            console.print(Text(f"  {remark}"))
+
+
+def facts_of(target: Target, explained: Explained) -> Iterator[tuple[str, str | Text]]:
+    """List the lines of one certificate, title and value."""
+    yield "subject", explained.subject
+    yield "names", ", ".join(explained.names) or "none"
+    yield "valid", f"{clock(explained.not_before)} to {clock(explained.not_after)}"
+    yield "key", explained.key
+    found = f"found in {explained.issuer_source}" if explained.issuer_found else "not found"
+    yield "issuer", f"{explained.issuer_name} ({found})"
+    yield "must-staple", "yes" if explained.must_staple else "no"
+    for responder in explained.responders:
+        origin = " (by the configuration)" if responder.origin == "configuration" else ""
+        yield "OCSP responder", f"{responder.uri}{origin}"
+        yield "  firewall", firewall_rule(responder)
+        if responder.answer is not None:
+            yield "  answer", answer_text(responder.answer)
+    if not explained.responders:
+        yield "OCSP responder", "none"
+    for uri in explained.ca_issuers:
+        yield "CA issuers", uri
+    if target.kind == "server":
+        staple = explained.server_staple
+        yield "stapled now", "no" if staple is None else verdict_text(staple, "verified", "not good")
+
+
+def answer_text(answer: Answer) -> Text:
+    text = verdict_text(answer.verdict, "would be stapled", "would not be stapled")
+    if answer.method is not None and answer.elapsed_s is not None:
+        text = Text(f"{answer.method}, {answer.elapsed_s * 1000:.0f} ms; ") + text
+    return text
+
+
+def verdict_text(verdict: Verdict, yes: str, no: str) -> Text:
+    text = Text()
+    if verdict.status is not None and verdict.this_update is not None:
+        until = clock(verdict.next_update) if verdict.next_update else "none"
+        text.append(f"{verdict.status}, thisUpdate {clock(verdict.this_update)}, nextUpdate {until}, ")
+        text.append(f"signed by {verdict.signer}; ")
+    if verdict.would_staple:
+        return text.append(yes, style="green")
+    return text.append(printable(f"{no}: {verdict.reason}: {verdict.detail}"), style="red")
+
+
+def printable(text: str) -> str:
+    """Keep a responder's words, or a file's name, from steering the terminal."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def clock(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%SZ}"

@@ -1,0 +1,198 @@
+"""The whole lab on loopback: CA, responder, backend, and the proxy in front, each server a process of its own.
+
+Children are started in sessions of their own, so that Ctrl-C reaches only the lab, which then stops them in order. Each
+holds a pipe from the lab as its standard input: when the lab dies, however it dies, the pipe ends and so do they.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Self
+
+from proxy.errors import StapleproxyError
+from proxy.lab.ca import BACKDATE, LabCA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+HOST = "127.0.0.1"
+NAMES = ("localhost", "lab.test", "127.0.0.1", "::1")
+READY_WITHIN_S = 30.0
+END_WITHIN_S = 15.0
+POLL_INTERVAL_S = 0.02
+SHOWN_LOG_LINES = 12
+
+
+class LabError(StapleproxyError):
+    """A part of the lab did not start, or ended by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One server: its process and the file that takes what it prints."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @classmethod
+    def start(cls, name: str, arguments: Sequence[str], folder: Path) -> Self:
+        log = folder / f"{name}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return cls(name, process, log)
+
+    def check_alive(self) -> None:
+        """Raise LabError if the process has ended."""
+        if (status := self.process.poll()) is not None:
+            raise LabError(f"the {self.name} ended with status {status}. It said:\n{self.last_lines()}")
+
+    def last_lines(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-SHOWN_LOG_LINES:]
+        return "\n".join(f"    {line}" for line in lines) or "    (nothing)"
+
+    def wait_until(self, is_ready: Callable[[], bool]) -> None:
+        """Ask until it is so; LabError if the process ends before, or is late."""
+        give_up_at = time.monotonic() + READY_WITHIN_S
+        while not is_ready():
+            self.check_alive()
+            if time.monotonic() > give_up_at:
+                raise LabError(f"the {self.name} was not ready in {READY_WITHIN_S:g} s. It said:\n{self.last_lines()}")
+            time.sleep(POLL_INTERVAL_S)
+
+    def url(self) -> str:
+        """Wait for the line that says where it listens, and give that address."""
+        self.wait_until(lambda: self._said_url() is not None)
+        url = self._said_url()
+        assert url is not None  # waited for
+        return url
+
+    def _said_url(self) -> str | None:
+        found = re.search(
+            rf"^{self.name} listening on (http://\S+)\n", self.log.read_text(errors="replace"), re.MULTILINE
+        )
+        return found[1] if found else None
+
+    def stop(self) -> None:
+        """End the process: asked first, killed when it is late."""
+        self.process.terminate()
+        try:
+            self.process.wait(END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Where each part is, once all are ready."""
+
+    folder: Path
+    port: int
+    responder_url: str
+    backend_url: str
+    responder: Child
+    backend: Child
+    proxy: Child
+
+    @property
+    def root_pem(self) -> Path:
+        return self.folder / "root.pem"
+
+    def check_alive(self) -> None:
+        """Raise LabError if any part has ended."""
+        for child in (self.responder, self.backend, self.proxy):
+            child.check_alive()
+
+
+@contextlib.contextmanager
+def running_stack(folder: Path, *, port: int, validity_s: int) -> Iterator[Stack]:
+    """Start everything and wait until it is ready; stop everything at the end. Raises LabError.
+
+    A CA that is in `folder` is used again, with new leaves. `port` 0: any free one.
+    """
+    with contextlib.ExitStack() as children:
+
+        def start(name: str, *arguments: str) -> Child:
+            child = Child.start(name, arguments, folder)
+            children.callback(child.stop)
+            return child
+
+        port = _free_port(port)
+        # The responder first: the address that it got goes into the certificates.
+        ca = _make_ca(folder)
+        own = ("--folder", str(folder), "--validity-s", str(validity_s), "--exit-with-stdin")
+        responder = start("responder", "-m", "proxy.lab.responder", *own)
+        backend = start("backend", "-m", "proxy.lab.backend", "--exit-with-stdin")
+        responder_url, backend_url = responder.url(), backend.url()
+        config = _write_config(folder, ca, port=port, responder_url=responder_url, backend_url=backend_url)
+        proxy = start("proxy", "-m", "proxy.lab.leash", sys.executable, "-m", "proxy", "run", str(config))
+        proxy.wait_until(lambda: _accepts(port))
+        yield Stack(folder, port, responder_url, backend_url, responder, backend, proxy)
+
+
+def _make_ca(folder: Path) -> LabCA:
+    try:
+        if (folder / "root.pem").exists():
+            return LabCA.load(folder)
+        ca = LabCA.create(datetime.now(UTC))
+        ca.write(folder)
+    except (OSError, ValueError, TypeError) as error:
+        raise LabError(f"{folder}: cannot use this folder for the lab's CA: {error}") from error
+    return ca
+
+
+def _write_config(folder: Path, ca: LabCA, *, port: int, responder_url: str, backend_url: str) -> Path:
+    not_before = datetime.now(UTC).replace(microsecond=0) - BACKDATE
+    certificates = [ca.issue(NAMES, key=key, ocsp_urls=[responder_url], not_before=not_before) for key in ("ec", "rsa")]
+    ca.write(folder)
+    # A JSON string is a TOML string too.
+    lines = [
+        f'listen = ["{HOST}:{port}"]',
+        "",
+        "[[site]]",
+        'names = ["localhost", "lab.test"]',
+        f"upstream = {json.dumps(backend_url)}",
+    ]
+    for issued in certificates:
+        chain, key = (json.dumps(str(folder / f"{issued.stem}.{end}")) for end in ("pem", "key"))
+        lines += ["", "[[site.certificate]]", f"chain = {chain}", f"key = {key}"]
+    config = folder / "lab.toml"
+    config.write_text("\n".join(lines) + "\n")
+    return config
+
+
+def _free_port(wanted: int) -> int:
+    """Give the port if it is free; 0 gives any. Else another program there would be taken for the proxy."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, wanted))
+        except OSError as error:
+            raise LabError(f"port {wanted}: {error.strerror}: choose another with --port") from error
+        return int(probe.getsockname()[1])
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,124 @@
+"""``stapleproxy check``: what would be served, or all mistakes."""
+
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from certs import key_pem, make_chain, new_key, pem
+from click.testing import CliRunner
+
+from proxy import __version__
+from proxy.cli import main
+
+TODAY = datetime.now(UTC)
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Write a configuration of these lines, check it, and give exit status, standard output and standard error."""
+
+    def check(*lines):
+        (tmp_path / "x.toml").write_text("\n".join(lines))
+        result = CliRunner().invoke(main, ["check", str(tmp_path / "x.toml")])
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result.exit_code, result.stdout, result.stderr.replace(f"{tmp_path}/", "")
+
+    return check
+
+
+def fresh(folder, **changes):
+    end = TODAY + timedelta(days=30, hours=1)
+    return make_chain(folder, not_before=TODAY - timedelta(days=1), not_after=end, **changes)
+
+
+SITE = ("[[site]]", 'upstream = "http://127.0.0.1:8000"')
+EC = ("[[site.certificate]]", 'chain = "ec.chain.pem"', 'key = "ec.key.pem"')
+RSA = ("[[site.certificate]]", 'chain = "rsa.chain.pem"', 'key = "rsa.key.pem"')
+
+
+def test_what_would_be_served(check, tmp_path):
+    """Names, certificates with their end, and which responder the firewall must let out."""
+    fresh(tmp_path, must_staple=True, ocsp=["http://ocsp.test:8080/", "http://b.test/"])
+    fresh(tmp_path, kind="rsa", ocsp=())
+    status, out, err = check(*SITE, *EC, *RSA)
+    assert (status, err) == (0, "")
+    assert re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "DATE", out).replace(f"{tmp_path}/", "") == (
+        "listen on 127.0.0.1:8443\n"
+        "www.test, *.www.test (default) -> http://127.0.0.1:8000\n"
+        "  ec.chain.pem (EC secp256r1)\n"
+        "    subject   CN=www.test\n"
+        "    expires   DATE UTC, in 30 days\n"
+        "    stapling  yes, asking ocsp.test:8080, b.test:80\n"
+        "    must-staple: clients that obey refuse it without a response\n"
+        "  rsa.chain.pem (RSA 2048)\n"
+        "    subject   CN=www.test\n"
+        "    expires   DATE UTC, in 30 days\n"
+        "    stapling  no: no-ocsp-uri\n"
+        "x.toml: ok\n"
+    )
+
+
+def test_warnings_do_not_fail(check, tmp_path):
+    """nginx and Apache start with all of these."""
+    made = make_chain(tmp_path, not_after=datetime(2026, 6, 2, tzinfo=UTC), not_before=datetime(2026, 1, 1, tzinfo=UTC))
+    made.write("ec.chain.pem", pem(made.leaf))
+    made.files.key.chmod(0o644)
+    status, out, err = check(*SITE, *EC)
+    where = f"{tmp_path}/x.toml: warning: site[0].certificate[0]: ec.chain.pem (EC secp256r1): "
+    assert (status, err) == (0, "")
+    assert "stapling  no: no-issuer\n" in out
+    for what in ("the certificate expired on 2026-06-02", "no stapling, because", "others than its owner may read"):
+        assert where + what in out
+
+
+def test_a_cache_too_small_for_all_is_told(check, tmp_path):
+    certificate = '[[site.certificate]]\nchain = "{0}.chain.pem"\nkey = "{0}.key.pem"'
+    sites = ["\n".join([*SITE, certificate.format(number)]) for number in range(6)]
+    for number in range(6):
+        fresh(tmp_path, label=str(number), names=[f"{number}.test"])
+    status, out, _ = check("[stapling]", 'cache = "shmcb:(8192)"', *sites)
+    assert status == 0
+    assert "warning: stapling.cache: holds at most 5 responses, and 6 certificates are to be stapled" in out
+
+
+def test_mistakes_of_the_file(check):
+    """They are told before a certificate is read, for that needs a file that is right."""
+    assert check("wokers = 4", *SITE, *EC, "x = 1") == (
+        2,
+        "",
+        "x.toml: site[0].certificate[0].x: unknown key\nx.toml: wokers: unknown key: did you mean workers?\n",
+    )
+
+
+def test_mistakes_of_the_certificates(check, tmp_path):
+    made = fresh(tmp_path)
+    made.write("ec.key.pem", key_pem(new_key("ec", "other")))
+    told = "the private key in ec.key.pem does not belong to the first certificate in ec.chain.pem"
+    assert check(*SITE, *EC) == (2, "", f"x.toml: site[0].certificate[0].key: {told}\n")
+
+
+def test_mistakes_that_only_openssl_knows(check, tmp_path):
+    fresh(tmp_path)
+    status, _, err = check("[tls]", 'ciphers = "nonsense"', *SITE, *EC)
+    assert status == 2
+    assert err.startswith("x.toml: tls.ciphers: ")
+
+
+def test_no_file():
+    result = CliRunner().invoke(main, ["check", "/no/such.toml"])
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "/no/such.toml: cannot read the configuration: No such file or directory\n",
+    )
+
+
+def test_the_version_comes_quickly():
+    """Neither --version nor a mistyped option waits for what a server needs."""
+    code = (
+        "import sys; from proxy.cli import main; main(['--version'], standalone_mode=False);"
+        "print([name for name in ('OpenSSL', 'aiohttp', 'asyncio', 'cryptography', 'pydantic') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == [f"stapleproxy, version {__version__}", "[]"]

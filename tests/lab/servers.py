@@ -1,0 +1,57 @@
+"""The lab's programs as the tests run them."""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+
+def require_peer(name):
+    """Skip where a foreign program is not installed; fail where it has to be, as in CI."""
+    if shutil.which(name) is None:
+        (pytest.fail if os.environ.get("REQUIRE_PEERS") else pytest.skip)(f"peer not installed: {name}")
+
+
+def openssl(*arguments, stdin=b""):
+    """Run the system's openssl and give what it said."""
+    require_peer("openssl")
+    done = subprocess.run(["openssl", *map(str, arguments)], input=stdin, capture_output=True, check=False, timeout=20)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@contextlib.contextmanager
+def openssl_server(*options):
+    """Run ``openssl s_server``, which answers any GET with a page; gives its port."""
+    require_peer("openssl")
+    command = ["openssl", "s_server", "-accept", "127.0.0.1:0", "-www", *map(str, options)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            said = []
+            for line in process.stdout:
+                said.append(line)
+                if found := re.match(r"ACCEPT .*:(\d+)$", line):
+                    yield int(found[1])
+                    break
+            else:
+                pytest.fail(f"openssl s_server did not start: {said}")
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def process_at(name, *options):
+    """Run ``python -m proxy.lab.NAME`` on a free port; gives its address and the process, and ends it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"proxy.lab.{name}", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            line = process.stdout.readline()
+            assert line.startswith(f"{name} listening on http://127.0.0.1:"), line
+            yield line.split()[-1], process
+        finally:
+            process.kill()
