@@ -25,7 +25,7 @@ from proxy.cache.writer import CacheWriter
 from proxy.listening import describe, open_sockets
 from proxy.names import NameTable
 from proxy.sites import default_site, is_stapling, load_sites, site_warnings, stapled_certificates, why_not_stapled
-from proxy.tls.context import SiteTls, build_contexts, select_by_name
+from proxy.tls.context import SiteTls, build_contexts
 
 if TYPE_CHECKING:
     import socket
@@ -39,6 +39,7 @@ _log = logging.getLogger("stapleproxy.master")
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 30.0
 _STEADY_AFTER_S = 60.0
+_START_TIMEOUT_S = 10.0
 # Beyond what the children allow themselves: then they hang, and are killed.
 _GRACE_S = 2.0
 
@@ -74,7 +75,11 @@ def run(settings: Settings) -> int:
 
         return process.run(certificates, settings.stapling, CacheWriter(segment), life_fd, ready_fd)
 
-    master = _Master(settings, keep, [partial(_work, plan, own) for own in sockets])
+    def work(own: Sequence[socket.socket], life_fd: int, ready_fd: int) -> int:
+        segment.leave_lock()
+        return worker.run(plan, own, life_fd, ready_fd)
+
+    master = _Master(settings, keep, [partial(work, own) for own in sockets])
     return master.serve(settings.stapling.warmup_timeout_s, describe(sockets[0]))
 
 
@@ -89,18 +94,13 @@ def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], reader: CacheR
         reader.get,
     )
     default = contexts[sites.index(default_site(sites))]
-    table = NameTable([(site.names, context) for site, context in zip(sites, contexts, strict=True)], default)
     return worker.Plan(
-        select_by_name(default, table),
+        NameTable([(site.names, context) for site, context in zip(sites, contexts, strict=True)], default),
         tuple(worker.Route(site.settings.upstream, site.names[0] if site.names else "localhost") for site in sites),
         settings.http,
         settings.tls.handshake_timeout_s,
         settings.drain_timeout_s,
     )
-
-
-def _work(plan: worker.Plan, sockets: Sequence[socket.socket], life_fd: int, ready_fd: int) -> int:
-    return worker.run(plan, sockets, life_fd, ready_fd)
 
 
 class _Child:
@@ -112,7 +112,8 @@ class _Child:
         self.pid = 0
         """0: not running."""
         self.ready_fd = -1
-        """-1: it has said that it is ready, or is not running."""
+        """What it says that it is ready on; -1: it has, or is not running."""
+        self.is_ready = False
         self.started_at = 0.0
         self.pause_s = 0.0
         self.start_at = 0.0
@@ -139,13 +140,14 @@ class _Master:
         gc.freeze()  # what is shared with the children stays shared: the collector does not write into it
         try:
             self._start(self._keeper)
-            self._wait_until(lambda: self._is_ready(self._keeper), warmup_timeout_s + _GRACE_S)
+            self._wait_until(lambda: self._keeper.is_ready, warmup_timeout_s + _GRACE_S)
             for child in self._workers:
                 if not self._stop_signal:
                     self._start(child)
-            is_up = self._wait_until(lambda: all(map(self._is_ready, self._workers)), warmup_timeout_s + _GRACE_S)
-            if is_up and not self._stop_signal:
+            if self._wait_until(lambda: all(child.is_ready for child in self._workers), _START_TIMEOUT_S):
                 _log.info("ready: %d workers accept connections on %s", len(self._workers), where)
+            elif not self._stop_signal:
+                _log.error("not all workers came up within %.0f s; going on with those that did", _START_TIMEOUT_S)
             while not self._stop_signal:
                 self._tend()
             self._stop()
@@ -159,10 +161,6 @@ class _Master:
             self._stop_count += 1
         elif number == signal.SIGHUP:
             _log.warning("SIGHUP: a reload is not possible yet; stop and start again to take in a new configuration")
-
-    @staticmethod
-    def _is_ready(child: _Child) -> bool:
-        return child.pid > 0 and child.ready_fd < 0
 
     def _wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Tend the children until `condition` holds; False: too late, or a stop was asked for."""
@@ -206,6 +204,7 @@ class _Master:
         os.close(ready_write)
         child.pid, child.ready_fd = pid, ready_read
         child.started_at, child.start_at = time.monotonic(), 0.0
+        _log.info("%s[%d] started", child.role, pid)
 
     def _become(self, child: _Child, ready_read: int, ready_write: int) -> None:
         """Be the child; never returns."""
@@ -231,7 +230,8 @@ class _Master:
             os._exit(status)
 
     def _close_ready(self, child: _Child) -> None:
-        """It has written its byte, or died without one, which SIGCHLD tells."""
+        """It has written its byte, or died without."""
+        child.is_ready = os.read(child.ready_fd, 1) != b""
         os.close(child.ready_fd)
         child.ready_fd = -1
 
@@ -242,9 +242,9 @@ class _Master:
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if not pid:
                 continue
-            child.pid = 0
             if child.ready_fd >= 0:
                 self._close_ready(child)
+            child.pid, child.is_ready = 0, False
             if self._stop_signal:
                 continue
             now = time.monotonic()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from OpenSSL import SSL
 
+    from proxy.names import NameTable
     from proxy.settings.model import HttpSettings, UpstreamAddress
 
 _log = logging.getLogger("stapleproxy.worker")
@@ -49,7 +50,7 @@ class Route:
 class Plan:
     """All that a worker needs; a context's app data is the index of its site's route."""
 
-    context: SSL.Context
+    contexts: NameTable[SSL.Context]
     routes: tuple[Route, ...]
     http: HttpSettings
     handshake_timeout_s: float
@@ -102,7 +103,7 @@ class _Worker:
     def _accept(self) -> TlsTransport:
         plan = self._plan
         return TlsTransport(
-            plan.context, self._make_app, self._deadlines, plan.handshake_timeout_s, _log_failure, self._loop
+            plan.contexts, self._make_app, self._deadlines, plan.handshake_timeout_s, _log_failure, self._loop
         )
 
     def _make_app(self, site: object) -> Frontend:

@@ -1,7 +1,7 @@
 """pyOpenSSL contexts: one for each site, built before the workers are forked and never changed after.
 
 That they are built before the fork is what lets a session ticket issued by one worker resume on another: the ticket
-keys live in the context.
+keys live in the context. That each site has its own keeps its sessions from resuming at another site.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxy.identity import CacheKey, Identity
-    from proxy.names import NameTable
     from proxy.settings.model import TlsSettings
 
 StapleLookup = Callable[["CacheKey", float], bytes | None]
@@ -40,7 +39,7 @@ _DEFAULT_CIPHERS = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:AL
 # blocks, so partial writes would only make `send` stop after each 16 kB record.
 _MODE_ENABLE_PARTIAL_WRITE = 0x1
 
-# One value for all contexts: OpenSSL compares it when a session is resumed under another context (RFC 8446 4.6.1).
+# OpenSSL resumes nothing under client certificates without one.
 _SESSION_ID_CONTEXT = b"stapleproxy"
 
 
@@ -53,7 +52,7 @@ class NoApplicationProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SiteTls:
-    """What a context is built from; `app` is handed back for each connection that ends up at this site."""
+    """What a context is built from; `app` is its app data, handed back for each connection to this site."""
 
     where: str
     identities: tuple[Identity, ...]
@@ -73,20 +72,6 @@ def build_contexts(sites: Sequence[SiteTls], tls: TlsSettings, staple: StapleLoo
     if problems:
         raise ConfigError(*problems)
     return contexts
-
-
-def select_by_name(default: SSL.Context, table: NameTable[SSL.Context]) -> SSL.Context:
-    """Let `default`, the context that every connection begins with, switch to the one that SNI asks for; returns it."""
-
-    def on_server_name(connection: SSL.Connection) -> None:
-        name = connection.get_servername()
-        # A name that is no ASCII matches no site, as an unknown one.
-        context = table.lookup(name.decode("ascii", "replace") if name else None)
-        if context is not default:
-            connection.set_context(context)
-
-    default.set_tlsext_servername_callback(on_server_name)
-    return default
 
 
 def _build(site: SiteTls, tls: TlsSettings, staple: StapleLookup) -> SSL.Context:

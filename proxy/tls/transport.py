@@ -18,12 +18,15 @@ import enum
 from typing import TYPE_CHECKING, Protocol, cast
 
 from proxy.deadlines import NEVER, Deadlines
+from proxy.tls import clienthello
 from proxy.tls.engine import Engine, TlsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from OpenSSL import SSL
+
+    from proxy.names import NameTable
 
 # A write above this much unsent data pauses the writer. uvloop reads up to 256 kB at once, so less would pause at each.
 _HIGH_WATER_BYTES = 262_144
@@ -56,15 +59,17 @@ class State(enum.Enum):
 class TlsTransport(asyncio.Protocol):
     """One client connection.
 
-    `make_app` is called when the handshake is done, with what the chosen site's context carries as app data.
-    `on_failure` is told in a few words why a handshake failed, and whose it was.
+    `contexts` has each site's context by server name. `make_app` is called when the handshake is done, with what the
+    chosen site's context carries as app data. `on_failure` is told in a few words why a handshake failed, and whose it was.
     """
 
     __slots__ = (
         "_app",
+        "_contexts",
         "_deadlines",
         "_engine",
         "_handshake_timeout_s",
+        "_hello",
         "_loop",
         "_make_app",
         "_on_failure",
@@ -72,19 +77,22 @@ class TlsTransport(asyncio.Protocol):
         "_unsent_bytes",
         "deadline_at",
         "peer_host",
+        "server_name",
         "state",
     )
 
     def __init__(
         self,
-        context: SSL.Context,
+        contexts: NameTable[SSL.Context],
         make_app: Callable[[object], App],
         deadlines: Deadlines,
         handshake_timeout_s: float,
         on_failure: Callable[[str, str], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._engine = Engine(context)
+        self._contexts = contexts
+        self._engine: Engine | None = None  # until it is known for which site
+        self._hello = b""
         self._make_app = make_app
         self._deadlines = deadlines
         self._handshake_timeout_s = handshake_timeout_s
@@ -96,6 +104,8 @@ class TlsTransport(asyncio.Protocol):
         self.state = State.HANDSHAKE
         self.deadline_at = NEVER
         self.peer_host = ""
+        self.server_name: str | None = None
+        """What the client asked for by SNI."""
 
     # Below: asyncio calls these.
 
@@ -150,48 +160,66 @@ class TlsTransport(asyncio.Protocol):
         if self._app is not None:
             self._app.drain()
 
+    def _begin(self, data: bytes) -> Engine | None:
+        """Choose the site by what the ClientHello asks for; None: it has not come whole yet."""
+        hello = clienthello.read(data)
+        if hello is None:
+            return None
+        self.server_name = hello.server_name
+        self._engine = Engine(self._contexts.lookup(hello.server_name))
+        return self._engine
+
     def _shake(self, data: bytes) -> None:
         engine = self._engine
+        if engine is None:
+            data = self._hello = self._hello + data
+            engine = self._begin(data)
+            if engine is None:
+                return
+            self._hello = b""
         try:
             plaintext = engine.receive(data)
         except TlsError as error:
             self._fail(f"the handshake failed: {error}")
             return
         # Flushed before the plaintext is looked at: an app that answers at once answers after our Finished.
-        self._flush()
+        self._flush(engine)
         if not engine.is_established:
             return
         self.state = State.OPEN
         app = self._app = self._make_app(engine.connection.get_context().get_app_data())
         app.connection_made(self)
-        self._deliver(plaintext)
+        self._deliver(engine, plaintext)
 
     def _receive(self, data: bytes) -> None:
+        engine = self._engine
+        assert engine is not None  # in OPEN
         try:
-            plaintext = self._engine.receive(data)
+            plaintext = engine.receive(data)
         except TlsError as error:
             self._fail(str(error))
             return
-        self._deliver(plaintext)
+        self._deliver(engine, plaintext)
 
-    def _deliver(self, plaintext: bytes) -> None:
+    def _deliver(self, engine: Engine, plaintext: bytes) -> None:
         if plaintext and self._app is not None:
             self._app.data_received(plaintext)
         elif self.state is State.OPEN:
             # Nothing for the app, so something for OpenSSL itself, which may want to answer (a key update, an alert).
-            self._flush()
-        if self._engine.is_peer_done and self.state is State.OPEN and self._app is not None:
+            self._flush(engine)
+        if engine.is_peer_done and self.state is State.OPEN and self._app is not None:
             self._app.eof_received()
 
-    def _flush(self) -> None:
-        data = self._engine.pending()
+    def _flush(self, engine: Engine) -> None:
+        data = engine.pending()
         if data:
             self._raw.write(data)
 
     def _fail(self, why: str) -> None:
         """Send the alert that OpenSSL has written, then close."""
         self._on_failure(why, self.peer_host)
-        self._flush()
+        if self._engine is not None:
+            self._flush(self._engine)
         self._end()
 
     def _end(self) -> None:
@@ -214,7 +242,7 @@ class TlsTransport(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Encrypt and send; dropped if the connection is no longer open."""
-        if self.state is not State.OPEN:
+        if self.state is not State.OPEN or self._engine is None:
             return
         try:
             self._raw.write(self._engine.send(data))
@@ -223,7 +251,7 @@ class TlsTransport(asyncio.Protocol):
 
     def close(self) -> None:
         """Send what was written and close_notify, then end the connection."""
-        if self.state is State.OPEN:
+        if self.state is State.OPEN and self._engine is not None:
             self._raw.write(self._engine.close())
             self._end()
 
@@ -245,8 +273,3 @@ class TlsTransport(asyncio.Protocol):
     def now(self) -> float:
         """The event loop's time, for deadlines."""
         return self._loop.time()
-
-    def server_name(self) -> str | None:
-        """What the client asked for by SNI."""
-        name = self._engine.connection.get_servername()
-        return name.decode("ascii", "replace") if name else None

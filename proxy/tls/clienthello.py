@@ -1,0 +1,77 @@
+"""The server name in a ClientHello, read before OpenSSL sees it.
+
+Why not by OpenSSL's own callback: it runs after the session ticket has been judged, so a session of one site would
+resume at another, without the other's certificate having been shown or a client certificate asked for (RFC 6066 3: the
+server must not). With the name known first, each connection begins at its site's own context, whose ticket keys are its
+own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_HANDSHAKE_RECORD = 22
+_CLIENT_HELLO = 1
+_SERVER_NAME = 0
+_HOST_NAME = 0
+_RECORD_HEADER_BYTES = 5
+_MESSAGE_HEADER_BYTES = 4
+
+MAX_BYTES = 65_536
+"""Of records to wait for. A ClientHello with post-quantum keys has about 2 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """What was read; `server_name` None: none was sent, or this is nothing to read (OpenSSL will say so)."""
+
+    server_name: str | None
+
+
+_UNKNOWN = Hello(None)
+
+
+def read(data: bytes) -> Hello | None:
+    """Read what a client has sent so far; None: the ClientHello has not come whole yet."""
+    message = b""
+    at = 0
+    while True:
+        if at < len(data) and data[at] != _HANDSHAKE_RECORD:
+            return _UNKNOWN
+        size = int.from_bytes(data[at + 3 : at + _RECORD_HEADER_BYTES])
+        end = at + _RECORD_HEADER_BYTES + size
+        if end > len(data):
+            return _UNKNOWN if len(data) >= MAX_BYTES else None
+        message += data[at + _RECORD_HEADER_BYTES : end]
+        if len(message) >= _MESSAGE_HEADER_BYTES:
+            if message[0] != _CLIENT_HELLO:
+                return _UNKNOWN
+            if len(message) >= _MESSAGE_HEADER_BYTES + int.from_bytes(message[1:4]):
+                break
+        if at >= MAX_BYTES:
+            return _UNKNOWN
+        at = end
+    try:
+        return Hello(_server_name(message))
+    except (IndexError, UnicodeDecodeError):
+        return _UNKNOWN
+
+
+def _server_name(message: bytes) -> str | None:
+    """RFC 8446 4.1.2 for the way to the extensions, RFC 6066 3 for the name."""
+    at = _MESSAGE_HEADER_BYTES + 2 + 32  # version, random
+    at += 1 + message[at]  # session id
+    at += 2 + (message[at] << 8 | message[at + 1])  # cipher suites
+    at += 1 + message[at]  # compression methods
+    at += 2
+    while at < len(message):
+        kind = message[at] << 8 | message[at + 1]
+        size = message[at + 2] << 8 | message[at + 3]
+        at += 4
+        if kind == _SERVER_NAME:
+            if message[at + 2] != _HOST_NAME:
+                return None
+            length = message[at + 3] << 8 | message[at + 4]
+            return message[at + 5 : at + 5 + length].decode("ascii")
+        at += size
+    return None

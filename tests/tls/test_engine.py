@@ -1,0 +1,139 @@
+"""The engine against OpenSSL's own client over memory: bytes in, bytes out, in whatever pieces."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import cache
+
+import pytest
+from certs import make_chain
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from OpenSSL import SSL
+
+from proxy.identity import load_identity
+from proxy.settings.model import TlsSettings
+from proxy.tls.context import SiteTls, build_contexts
+from proxy.tls.engine import Engine, TlsError
+
+VERSIONS = [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION]
+
+
+@cache
+def server_context(folder) -> SSL.Context:
+    identity = load_identity(make_chain(folder).files, where="site[0]")
+    (context,) = build_contexts([SiteTls("site[0]", (identity,), False, 0)], TlsSettings(), lambda _key, _now: None)
+    return context
+
+
+@pytest.fixture(scope="session")
+def context(tmp_path_factory):
+    return server_context(tmp_path_factory.mktemp("engine"))
+
+
+class Client:
+    """The other end."""
+
+    def __init__(self, version: int) -> None:
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+        self.tls = SSL.Connection(context)
+        self.tls.set_connect_state()
+
+    def out(self) -> bytes:
+        with contextlib.suppress(SSL.WantReadError):
+            return self.tls.bio_read(1 << 24)
+        return b""
+
+    def read(self, data: bytes) -> bytes:
+        """Take what the server sent; the plaintext in it."""
+        if data:
+            self.tls.bio_write(data)
+        pieces = []
+        with contextlib.suppress(SSL.WantReadError, SSL.ZeroReturnError):
+            while True:
+                pieces.append(self.tls.recv(65536))
+        return b"".join(pieces)
+
+
+def connected(context: SSL.Context, version: int) -> tuple[Engine, Client]:
+    engine, client = Engine(context), Client(version)
+    while not engine.is_established:
+        with contextlib.suppress(SSL.WantReadError):
+            client.tls.do_handshake()
+        assert engine.receive(client.out()) == b""
+        client.read(engine.pending())
+    return engine, client
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("step", [1, 3, 4, 5, 6, 100, 10**9])
+def test_plaintext_comes_out_however_the_records_are_cut(context, version, step):
+    """The count of whole records must hold at every boundary: in the header, behind it, in the body, at the end."""
+    engine, client = connected(context, version)
+    messages = [b"a", b"b" * 20_000, b"", b"c" * 16_384, b"d"]
+    for message in messages:
+        if message:
+            client.tls.sendall(message)
+    data = client.out()
+    received = b"".join(engine.receive(data[at : at + step]) for at in range(0, len(data), step))
+    assert received == b"".join(messages)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 40_000), min_size=1, max_size=5), st.data())
+def test_both_directions_are_whole(context, sizes, data):
+    """Any lengths of messages, any cuts."""
+    engine, client = connected(context, data.draw(st.sampled_from(VERSIONS)))
+    for number, size in enumerate(sizes):
+        message = bytes([number]) * size
+        assert client.read(engine.send(message)) == message
+        client.tls.sendall(message)
+        raw, received = client.out(), b""
+        while raw:
+            cut = data.draw(st.integers(1, len(raw)))
+            received += engine.receive(raw[:cut])
+            raw = raw[cut:]
+        assert received == message
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_close_notify_is_seen_behind_data(context, version):
+    """Data and the end may come in one read; both count."""
+    engine, client = connected(context, version)
+    client.tls.sendall(b"last words")
+    client.tls.shutdown()
+    assert engine.receive(client.out()) == b"last words"
+    assert engine.is_peer_done
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_our_close_is_a_close_notify(context, version):
+    """The client sees an orderly end."""
+    engine, client = connected(context, version)
+    client.tls.bio_write(engine.close())
+    with pytest.raises(SSL.ZeroReturnError):
+        client.tls.recv(1)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_altered_record_is_an_error_with_an_alert(context, version):
+    """bad_record_mac (20), ready to be sent after the error."""
+    engine, client = connected(context, version)
+    client.tls.sendall(b"hello")
+    data = bytearray(client.out())
+    data[-1] ^= 1
+    with pytest.raises(TlsError):
+        engine.receive(bytes(data))
+    client.tls.bio_write(engine.pending())
+    with pytest.raises(SSL.Error) as caught:
+        client.tls.recv(1)
+    assert "bad record mac" in str(caught.value)
+
+
+def test_an_impossible_length_is_not_waited_for(context):
+    """Nobody gets us to keep 64 kB for a record that can be none."""
+    engine, _ = connected(context, SSL.TLS1_3_VERSION)
+    with pytest.raises(TlsError):
+        engine.receive(b"\x17\x03\x03\xff\xff")
