@@ -17,10 +17,10 @@ demo: $(STAMP)
 	@$(BIN)/stapleproxy lab $(if $(ONCE),--once)
 
 test: $(STAMP) lint
-	$(BIN)/pytest --cov $(PYTEST_ARGS)
+	$(BIN)/pytest --cov=proxy $(PYTEST_ARGS)
 
 test-all: $(STAMP) lint
-	$(BIN)/pytest --cov -m '' $(PYTEST_ARGS)
+	$(BIN)/pytest --cov=proxy -m '' $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -22,12 +22,13 @@ def open_sockets(addresses: Sequence[ListenAddress], workers: int) -> list[list[
     sockets: list[list[socket.socket]] = [[] for _ in range(workers)]
     try:
         for address in addresses:
-            for family, sockaddr in _resolve(address):
+            port = address.port
+            for family, host, rest in _resolve(address):
                 # SO_REUSEPORT lets any process of the same user in. A bind without it finds another server first.
-                with _bind(family, sockaddr, address, is_shared=False) as probe:
-                    bound = probe.getsockname()
+                with _bind(family, (host, port, *rest), address, is_shared=False) as probe:
+                    port = probe.getsockname()[1]  # port 0: chosen once, the same for all
                 for own in sockets:
-                    own.append(_bind(family, bound, address, is_shared=True))
+                    own.append(_bind(family, (host, port, *rest), address, is_shared=True))
     except BaseException:
         for own in sockets:
             for sock in own:
@@ -42,10 +43,8 @@ def describe(sockets: Sequence[socket.socket]) -> str:
     return ", ".join(f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}" for name in names)
 
 
-_SockAddr = tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]  # as getaddrinfo is typed
-
-
-def _resolve(address: ListenAddress) -> list[tuple[int, _SockAddr]]:
+def _resolve(address: ListenAddress) -> list[tuple[int, str, tuple[int, ...]]]:
+    """Family, host, and what IPv6 has after the port."""
     try:
         found = socket.getaddrinfo(
             address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
@@ -54,10 +53,10 @@ def _resolve(address: ListenAddress) -> list[tuple[int, _SockAddr]]:
         raise StartError(f"cannot listen on {address}: the host is not known ({error.strerror})") from error
     if not address.host and not socket.has_dualstack_ipv6():
         found = [entry for entry in found if entry[0] == socket.AF_INET]
-    return [(family, sockaddr) for family, _, _, _, sockaddr in found]
+    return [(family, str(sockaddr[0]), tuple(map(int, sockaddr[2:]))) for family, _, _, _, sockaddr in found]
 
 
-def _bind(family: int, sockaddr: _SockAddr, address: ListenAddress, *, is_shared: bool) -> socket.socket:
+def _bind(family: int, sockaddr: tuple[str | int, ...], address: ListenAddress, *, is_shared: bool) -> socket.socket:
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:

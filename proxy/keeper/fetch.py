@@ -8,6 +8,7 @@ would otherwise fail without having been asked for. That wait is bounded all the
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Self
@@ -104,7 +105,7 @@ class Fetcher:
             raise FetchFailed("timeout", f"no whole answer within {deadline_s:g} s") from error
         except tuple(_WORDS) as error:
             word = next(word for known, word in _WORDS.items() if isinstance(error, known))
-            raise FetchFailed(word, _one_line(str(error) or type(error).__name__)) from error
+            raise FetchFailed(word, _one_line(_why(error))) from error
 
     async def _get_or_post(self, session: aiohttp.ClientSession, uri: str, request_der: bytes) -> Fetched:
         url = get_url(uri, request_der)
@@ -146,6 +147,12 @@ class _GetRefusedError(FetchFailed):
 
 def _may_mean_no_get(response: aiohttp.ClientResponse) -> bool:
     return (400 <= response.status < 500 and response.status != 429) or response.status == 501
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno and error.os_error.errno > 0:
+        return f"{error.host}:{error.port}: {os.strerror(error.os_error.errno)}"
+    return str(error) or type(error).__name__
 
 
 def _one_line(text: str) -> str:

@@ -60,7 +60,7 @@ class TlsTransport(asyncio.Protocol):
     """One client connection.
 
     `contexts` has each site's context by server name. `make_app` is called when the handshake is done, with what the
-    chosen site's context carries as app data. `on_failure` is told in a few words why a handshake failed, and whose it was.
+    chosen site's context carries as app data. `on_failure` is told in a few words why a handshake failed, and whose.
     """
 
     __slots__ = (
