@@ -6,6 +6,7 @@ keys live in the context. That each site has its own keeps its sessions from res
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from proxy.identity import CacheKey, Identity
     from proxy.settings.model import TlsSettings
+
+_log = logging.getLogger("stapleproxy.tls")
 
 StapleLookup = Callable[["CacheKey", float], bytes | None]
 """(cache key, now as unix seconds) -> DER of the response to staple, or None. Runs in handshakes: no I/O, no lock."""
@@ -153,21 +156,21 @@ def _status_callback(
 ) -> Callable[[SSL.Connection, object], bytes]:
     # Called only when the client sent status_request and the handshake is no resumption, after OpenSSL has chosen the
     # certificate. b"" leaves the extension out (RFC 6066 8: the server may).
-    if len(identities) == 1:
-        key = identities[0].cache_key
-
-        def the_only_one(_connection: SSL.Connection, _data: object) -> bytes:
-            return staple(key, time.time()) or b""
-
-        return the_only_one
-
+    the_only_key = identities[0].cache_key if len(identities) == 1 else None
     # X509.digest is OpenSSL's cached SHA-1 of the certificate, written as AB:CD:…; it is the cache key itself.
     by_digest = {identity.cache_key.hex(":").upper().encode(): identity.cache_key for identity in identities}
 
-    def the_chosen_one(connection: SSL.Connection, _data: object) -> bytes:
-        chosen = connection.get_certificate()
-        if chosen is None:
+    def on_status_request(connection: SSL.Connection, _data: object) -> bytes:
+        try:
+            key = the_only_key
+            if key is None:
+                chosen = connection.get_certificate()
+                assert chosen is not None  # OpenSSL asks for its status
+                key = by_digest[chosen.digest("sha1")]
+            return staple(key, time.time()) or b""
+        except Exception:  # noqa: BLE001  # an OpenSSL callback's edge: it would end the handshake
+            # A staple is less than a connection.
+            _log.exception("no staple: this is a bug in stapleproxy")
             return b""
-        return staple(by_digest[chosen.digest("sha1")], time.time()) or b""
 
-    return the_chosen_one
+    return on_status_request

@@ -214,6 +214,10 @@ class TlsTransport(asyncio.Protocol):
         data = engine.pending()
         if data:
             self._raw.write(data)
+            if self._raw.get_write_buffer_size() > 2 * _HIGH_WATER_BYTES:
+                # The app's writing is paused long before. This is OpenSSL answering a client that asks (for key
+                # updates, say) and never reads, which nobody has to put up with.
+                self.abort()
 
     def _fail(self, why: str) -> None:
         """Send the alert that OpenSSL has written, then close."""
