@@ -6,6 +6,7 @@ whoever asked takes them in order.
 llhttp refuses by itself: bare CR or LF, obs-fold, space before the colon, control bytes, both framings, doubled or
 malformed lengths, anything after `Connection: close`. It does not bound what it keeps, takes any version number, reads
 trailers as headers, expects a body after HEAD, and cannot tell an ended connection from an ended message: that is ours.
+So is the body of a request with `Upgrade`, which httptools has llhttp leave out.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ class End:
 END: Final = End()
 
 _FRAMING_HEADERS = frozenset({b"content-length", b"transfer-encoding"})
+_VERSIONS = frozenset({"1.1", "1.0"})
+# One read brings up to 256 kB, and 27 bytes can be a request, 4 a header, each twenty times as large in memory.
+_MAX_HEADERS = 256
+_MAX_EVENTS = 512
 
 
 @dataclass(slots=True)
@@ -62,7 +67,18 @@ class RequestDecoder:
     in `events`, since those requests must be answered first.
     """
 
-    __slots__ = ("_headers", "_in_head", "_max_head_bytes", "_parser", "_silent_bytes", "_target", "events", "is_idle")
+    __slots__ = (
+        "_body_framing",
+        "_headers",
+        "_in_head",
+        "_is_resuming",
+        "_max_head_bytes",
+        "_parser",
+        "_silent_bytes",
+        "_target",
+        "events",
+        "is_idle",
+    )
 
     def __init__(self, max_head_bytes: int) -> None:
         self._max_head_bytes = max_head_bytes
@@ -70,6 +86,8 @@ class RequestDecoder:
         self._headers: list[tuple[bytes, bytes]] = []
         self._target = b""
         self._in_head = True
+        self._body_framing = b""  # of a request with Upgrade, as header lines: its body is still to be read
+        self._is_resuming = False  # what the parser reads is such lines
         self._silent_bytes = 0  # fed since the last event: a head in the making, a chunk extension, a trailer
         self.events: list[RequestEvent] = []
         self.is_idle = True
@@ -77,16 +95,14 @@ class RequestDecoder:
 
     def feed(self, data: bytes) -> list[RequestEvent]:
         """Take what came; the events it completes, which the caller owns from then on."""
-        self.is_idle = False
+        rest = data
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # Whole and complete, and then the client means to speak something else. It may not before it got a 101,
-            # so what it has already sent is HTTP, and read on with a new parser.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :]
-            if rest:
-                return self.feed(rest)
+            while rest:
+                try:
+                    self._parser.feed_data(rest)
+                    break
+                except httptools.HttpParserUpgrade as upgrade:
+                    rest = self._go_on(rest[upgrade.args[0] :])
         except httptools.HttpParserInvalidMethodError as error:
             raise ClientError(501, "the method is not known") from error
         except httptools.HttpParserCallbackError as error:
@@ -95,6 +111,8 @@ class RequestDecoder:
             raise
         except httptools.HttpParserError as error:
             raise ClientError(400, f"not a valid HTTP/1.1 request: {error}") from error
+        if self._in_head and len(self._headers) > _MAX_HEADERS:
+            raise ClientError(431, f"more than {_MAX_HEADERS} headers")
         events = self.events
         if events:
             self.events = []
@@ -107,6 +125,22 @@ class RequestDecoder:
                 is_target = not self._headers and len(self._target) > self._max_head_bytes // 2
                 raise ClientError(414 if is_target else 431, f"the head is over {self._max_head_bytes} bytes")
         return events
+
+    def close(self) -> None:
+        """Let the parser go: it and its callbacks hold each other, and would stay until the next collection."""
+        del self._parser
+
+    def _go_on(self, rest: bytes) -> bytes:
+        """Begin a new parser after a head with which the client means to speak something else; what to feed it.
+
+        The client may not before it got a 101, so what it has already sent is HTTP: the request's body, then others.
+        """
+        self._parser = httptools.HttpRequestParser(self)
+        if not self._body_framing:
+            return rest
+        framing, self._body_framing = self._body_framing, b""
+        self._is_resuming = True
+        return b"POST / HTTP/1.1\r\n%b\r\n%b" % (framing, rest)
 
     # httptools calls these.
 
@@ -121,22 +155,33 @@ class RequestDecoder:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:  # else it is a trailer, which may be dropped (RFC 9110 6.5.1)
-            self._headers.append((name, value))
+            self._headers.append((name, value.rstrip(b" \t")))  # llhttp skips the space before it only
 
     def on_headers_complete(self) -> None:
-        parser = self._parser
-        version = parser.get_http_version()
-        if version not in {"1.1", "1.0"}:
-            raise ClientError(505, f"HTTP/{version} is not spoken here")
         self._in_head = False
-        self.events.append(
-            RequestHead(parser.get_method(), self._target, version, self._headers, parser.should_keep_alive())
-        )
+        if self._is_resuming:
+            self._is_resuming = False
+            return
+        parser, headers = self._parser, self._headers
+        version = parser.get_http_version()
+        if version not in _VERSIONS:
+            raise ClientError(505, f"HTTP/{version} is not spoken here")
+        if len(headers) > _MAX_HEADERS:
+            raise ClientError(431, f"more than {_MAX_HEADERS} headers")
+        if len(self.events) > _MAX_EVENTS:
+            raise ClientError(400, "too many requests at once")
+        if parser.should_upgrade():
+            self._body_framing = b"".join(
+                b"%b: %b\r\n" % header for header in headers if header[0].lower() in _FRAMING_HEADERS
+            )
+        self.events.append(RequestHead(parser.get_method(), self._target, version, headers, parser.should_keep_alive()))
 
     def on_body(self, body: bytes) -> None:
         self.events.append(body)
 
     def on_message_complete(self) -> None:
+        if self._body_framing:
+            return
         self.events.append(END)
         self._in_head = True
         self.is_idle = True
@@ -192,10 +237,14 @@ class ResponseDecoder:
             return []
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        except httptools.HttpParserUpgrade as error:
+            raise UpstreamError(502, "the backend switches protocols without having been asked") from error
+        except httptools.HttpParserError as error:
             # Whatever comes after the end of this answer is nobody's (it may be garbage or look like another answer).
             self.is_reusable = False
             if not self.is_complete:
+                if isinstance(error.__context__, UpstreamError):
+                    raise error.__context__ from error
                 raise UpstreamError(502, f"the backend's answer is not valid HTTP/1.1: {error}") from error
         events = self.events
         if events:
@@ -220,6 +269,10 @@ class ResponseDecoder:
         self.is_complete = True
         return [END]
 
+    def close(self) -> None:
+        """Let the parser go: it and its callbacks hold each other, and would stay until the next collection."""
+        del self._parser
+
     # httptools calls these.
 
     def on_message_begin(self) -> None:
@@ -233,12 +286,14 @@ class ResponseDecoder:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._head is None:  # else it is a trailer, which may be dropped (RFC 9110 6.5.1)
-            self._headers.append((name, value))
+            self._headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
-        status = parser.get_status_code()
-        head = ResponseHead(status, self._reason, parser.get_http_version(), self._headers)
+        status, version = parser.get_status_code(), parser.get_http_version()
+        if status < 100 or version not in _VERSIONS:
+            raise UpstreamError(502, f"the backend answers with HTTP/{version} and status {status:03}")
+        head = ResponseHead(status, self._reason, version, self._headers)
         self.events.append(head)
         if status >= 200:
             self._head = head

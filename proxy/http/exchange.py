@@ -36,7 +36,6 @@ class Front(Protocol):
 
     def write(self, data: bytes) -> None: ...
     def advance(self) -> None: ...
-    def wait_for_upstream(self) -> None: ...
     def finish(self, *, keep_alive: bool) -> None: ...
     def cut(self) -> None: ...
 
@@ -97,7 +96,8 @@ class Exchange:
             self.request = RequestState.COMPLETE
             if self._request_framing is Framing.CHUNKED:
                 self._out.append(LAST_CHUNK)
-            self._front.wait_for_upstream()
+            if self._upstream is not None:
+                self._upstream.end_request()
         else:
             self._sent_body = True
             self._out.append(chunk(event) if self._request_framing is Framing.CHUNKED else event)
@@ -108,8 +108,6 @@ class Exchange:
         if upstream is not None and self._out:
             out, self._out = self._out, []
             upstream.write(out[0] if len(out) == 1 else b"".join(out))
-            if self.request is RequestState.COMPLETE:
-                upstream.await_answer()
 
     def pause_answer(self) -> None:
         """The client takes no more for now."""
@@ -165,7 +163,8 @@ class Exchange:
         if self.sent_head:
             self._front.cut()
             return
-        keep_alive = self._keep_alive and self.request is RequestState.COMPLETE
+        # Our answer does not say keep-alive, which HTTP/1.0 would have to read.
+        keep_alive = self._keep_alive and self.request is RequestState.COMPLETE and self._view.version == "1.1"
         is_head = self._view.method == b"HEAD"
         self._front.write(error_response(error.status, error.detail, is_head=is_head, keep_alive=keep_alive))
         self._front.finish(keep_alive=keep_alive)
@@ -196,11 +195,11 @@ class Exchange:
     def _bind(self, upstream: UpstreamConnection) -> None:
         self._upstream = upstream
         upstream.begin(self, self._view.method)
+        if self.request is RequestState.COMPLETE:
+            upstream.end_request()
 
     def _add_head(self, head: ResponseHead, out: list[bytes]) -> None:
         if head.status < 200:
-            if head.status == 101:
-                raise UpstreamError(502, "the backend switches protocols without having been asked")
             if self._view.version == "1.1":  # HTTP/1.0 has no 1xx (RFC 9110 15.2)
                 out.append(response_to_client(head, self._view, keep_alive=True)[0])
             return
@@ -218,6 +217,7 @@ class Exchange:
         """The backend closed an idle connection just as we took it: not its fault, nor the client's."""
         return (
             upstream.is_reused
+            and not upstream.is_open  # else it was too slow
             and not upstream.saw_response
             and not self._sent_body
             and self._request_framing is Framing.NONE

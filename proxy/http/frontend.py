@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.deadlines import NEVER
 from proxy.errors import ClientError
-from proxy.http.codec import RequestDecoder, RequestHead
+from proxy.http.codec import END, RequestDecoder, RequestHead
 from proxy.http.exchange import Exchange, RequestState
 from proxy.http.head import Client, ClientView, error_response, request_to_upstream
 
@@ -36,6 +36,7 @@ class Transport(Protocol):
     def abort(self) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
+    def unsent_bytes(self) -> int: ...
     def now(self) -> float: ...
 
 
@@ -52,12 +53,14 @@ class Frontend:
         "_exchange",
         "_fault",
         "_is_draining",
+        "_is_over",
         "_is_reading",
         "_is_write_paused",
         "_pool",
         "_queue",
         "_settings",
         "_transport",
+        "_unsent_bytes",
     )
 
     def __init__(
@@ -66,14 +69,16 @@ class Frontend:
         self._pool = pool
         self._settings = settings
         self._default_host = default_host
-        self._transport: Transport | None = None
+        self._transport: Transport | None = None  # None: not yet connected, or closed by either side
         self._client: Client | None = None
-        self._decoder: RequestDecoder | None = RequestDecoder(settings.max_head_bytes)
+        self._decoder = RequestDecoder(settings.max_head_bytes)
         self._queue: deque[RequestEvent] = deque()
+        self._is_over = False  # the client has ended, or broken the protocol: what is in the queue is the last
         self._fault: ClientError | None = None  # answered when what came before it is
         self._exchange: Exchange | None = None
         self._is_reading = True
         self._is_write_paused = False
+        self._unsent_bytes = 0  # when the writing was paused, or the deadline last came
         self._is_draining = is_draining
 
     # The transport calls these.
@@ -84,64 +89,68 @@ class Frontend:
         transport.deadline_at = transport.now() + self._settings.client_timeout_s
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        self._transport = None
-        self._decoder = None  # the parser and its callbacks hold each other: let go now, not at the next collection
-        self._queue.clear()
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.abandon()
+        self._leave()
+        self._decoder.close()
 
     def eof_received(self) -> None:
         """Answer what was asked whole, then close: close_notify ends only the client's direction (RFC 8446 6.1)."""
-        self._is_draining = True
-        if self._exchange is None or self._exchange.request is RequestState.COMING:
-            self._close()
+        self._is_over = True
+        self.advance()
 
     def data_received(self, data: bytes) -> None:
-        transport, decoder = self._transport, self._decoder
-        if transport is None or decoder is None or self._fault is not None:
+        decoder = self._decoder
+        if self._transport is None or self._is_over:
             return
+        was_idle = decoder.is_idle
         try:
             events = decoder.feed(data)
         except ClientError as fault:
-            self._fault = fault
+            # Without the traceback, whose frames would hold this object.
+            self._fault = ClientError(fault.status, fault.detail)
+            self._is_over = True
             events = decoder.events
-        if self._exchange is None or self._exchange.request is RequestState.COMING:
-            transport.deadline_at = transport.now() + self._settings.client_timeout_s
-        self._queue.extend(events)
-        self.advance()
+        if events or self._is_over:
+            self._queue.extend(events)
+            self.advance()
+        elif was_idle and not decoder.is_idle:
+            self._set_deadline()  # for the whole head: it is not prolonged by each byte of it
 
     def pause_writing(self) -> None:
         self._is_write_paused = True
         if self._transport is not None:
-            self._transport.deadline_at = self._transport.now() + self._settings.client_timeout_s
+            self._unsent_bytes = self._transport.unsent_bytes()
         if self._exchange is not None:
             self._exchange.pause_answer()
+        self._set_deadline()
 
     def resume_writing(self) -> None:
         self._is_write_paused = False
         if self._exchange is not None:
             self._exchange.resume_answer()
-            if self._exchange.request is RequestState.COMPLETE:
-                self.wait_for_upstream()
         self.advance()
 
     def on_deadline(self) -> None:
         """Close what is idle; say 408 to a request that stopped halfway; cut a client that takes nothing."""
-        transport, exchange, decoder = self._transport, self._exchange, self._decoder
-        if transport is None or decoder is None:
-            return
-        if exchange is None and decoder.is_idle:
-            transport.close()
-        elif exchange is None or (exchange.request is RequestState.COMING and not exchange.sent_head):
-            self._refuse(ClientError(408, "the request did not come in time"))
+        if self._is_write_paused:
+            self._judge_slow_client()
+        elif self._exchange is None and self._decoder.is_idle:
+            self._close()
         else:
-            transport.abort()
+            self._refuse(ClientError(408, "the request did not come in time"))
+
+    def _judge_slow_client(self) -> None:
+        """Cut a client that took nothing since we last looked; a slow one may take its time."""
+        unsent_bytes = 0 if self._transport is None else self._transport.unsent_bytes()
+        if unsent_bytes < self._unsent_bytes:
+            self._unsent_bytes = unsent_bytes
+            self._set_deadline()
+        else:
+            self.cut()
 
     def drain(self) -> None:
         """Take no further request: close now if idle, else after the answer under way."""
         self._is_draining = True
-        if self._exchange is None and (self._decoder is None or self._decoder.is_idle):
+        if self._exchange is None and not self._queue and self._decoder.is_idle:
             self._close()
 
     # The flow.
@@ -156,19 +165,21 @@ class Frontend:
                     break  # answers go out in order, and no faster than the client takes them
                 queue.popleft()
                 self._start(event)
-            elif exchange is None:
-                queue.popleft()  # the rest of a request that was refused or answered early
-            elif exchange.is_blocked:
+            elif exchange is None or (exchange.is_blocked and event is not END):
                 break
             else:
                 queue.popleft()
                 exchange.add_body(event)
-        if self._exchange is not None:
-            self._exchange.flush()
-        elif self._fault is not None and not queue:
-            self._refuse(self._fault)
-            return
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.flush()
+        if self._is_over and not queue and (exchange is None or exchange.request is RequestState.COMING):
+            if self._fault is not None:
+                self._refuse(self._fault)
+            else:
+                self._close()
         self._set_reading(wanted=not queue)
+        self._set_deadline()
 
     def _set_reading(self, *, wanted: bool) -> None:
         if wanted is self._is_reading or self._transport is None:
@@ -179,12 +190,26 @@ class Frontend:
         else:
             self._transport.pause_reading()
 
+    def _set_deadline(self) -> None:
+        """Count the time from now, if it is the client who is waited for and not the backend."""
+        transport, exchange = self._transport, self._exchange
+        if transport is None:
+            return
+        limit_s = self._settings.client_timeout_s
+        if exchange is None:
+            if self._decoder.is_idle and not self._is_write_paused:
+                limit_s = self._settings.client_idle_timeout_s
+        elif not self._is_write_paused and (exchange.is_blocked or exchange.request is RequestState.COMPLETE):
+            limit_s = NEVER
+        transport.deadline_at = transport.now() + limit_s
+
     def _start(self, head: RequestHead) -> None:
         assert self._client is not None  # set when the connection was made
         try:
             data, framing = request_to_upstream(head, self._client)
             if len(data) > self._settings.max_head_bytes:
-                raise ClientError(431, f"the head is over {self._settings.max_head_bytes} bytes")
+                status = 414 if len(head.target) > self._settings.max_head_bytes // 2 else 431
+                raise ClientError(status, f"the head is over {self._settings.max_head_bytes} bytes")
         except ClientError as fault:
             self._refuse(fault, is_head=head.method == b"HEAD")
             return
@@ -195,19 +220,25 @@ class Frontend:
 
     def _refuse(self, fault: ClientError, *, is_head: bool = False) -> None:
         """Answer with the error and close: after a fault nobody knows where the next request begins."""
-        transport = self._transport
+        if self._exchange is not None and self._exchange.sent_head:
+            self.cut()
+            return
+        self.write(error_response(fault.status, fault.detail, is_head=is_head, keep_alive=False))
+        self._close()
+
+    def _close(self) -> None:
+        transport = self._leave()
+        if transport is not None:
+            transport.close()
+
+    def _leave(self) -> Transport | None:
+        """Have no more to do with the connection, which is returned, or None if that is so already."""
+        transport, self._transport = self._transport, None
+        self._queue.clear()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
-        self._fault = fault
-        self._queue.clear()
-        if transport is not None:
-            transport.write(error_response(fault.status, fault.detail, is_head=is_head, keep_alive=False))
-            transport.close()
-
-    def _close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        return transport
 
     # The exchange calls these.
 
@@ -216,27 +247,16 @@ class Frontend:
         if self._transport is not None:
             self._transport.write(data)
 
-    def wait_for_upstream(self) -> None:
-        """Stop counting time against the client: the request is whole, the backend's own deadline runs."""
-        if self._transport is not None and not self._is_write_paused:
-            self._transport.deadline_at = NEVER
-
     def finish(self, *, keep_alive: bool) -> None:
         """Go on to the next request after a whole answer."""
         self._exchange = None
-        transport = self._transport
-        if transport is None:
-            return
-        if not keep_alive or self._is_draining:
-            transport.close()
-            return
-        is_idle = self._decoder is None or self._decoder.is_idle
-        limit = self._settings.client_idle_timeout_s if is_idle else self._settings.client_timeout_s
-        transport.deadline_at = transport.now() + limit
-        self.advance()
+        if keep_alive and not self._is_draining:
+            self.advance()
+        else:
+            self._close()
 
     def cut(self) -> None:
         """End the connection so that the client sees that the answer is not whole."""
-        self._exchange = None
-        if self._transport is not None:
-            self._transport.abort()
+        transport = self._leave()
+        if transport is not None:
+            transport.abort()

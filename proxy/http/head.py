@@ -12,6 +12,7 @@ Rules for what goes to the backend:
 from __future__ import annotations
 
 import enum
+import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -49,6 +50,14 @@ _REQUEST_HEADERS = {
     b"if-modified-since": _ONCE,
     b"if-unmodified-since": _ONCE,
     b"if-range": _ONCE,
+}
+
+# Gateways (CGI, WSGI) write "-" and "_" alike: what is dropped is dropped in any such spelling.
+_REQUEST_HEADERS |= {
+    "".join(spelling).encode(): _DROP
+    for name, kind in _REQUEST_HEADERS.items()
+    if kind == _DROP
+    for spelling in itertools.product(*("-_" if letter == "-" else letter for letter in name.decode()))
 }
 
 _RESPONSE_HEADERS = {
@@ -161,10 +170,12 @@ def request_to_upstream(head: RequestHead, client: Client) -> tuple[bytes, Frami
 def _split_target(head: RequestHead) -> tuple[bytes, bytes | None]:
     """The target in origin form, and the authority that an absolute form had (RFC 9112 3.2)."""
     target = head.target
-    if target.startswith(b"/"):
-        return target, None
     if head.method == b"CONNECT":
         raise ClientError(501, "CONNECT is not served here")
+    if b"#" in target:
+        raise ClientError(400, "a request target has no fragment")
+    if target.startswith(b"/"):
+        return target, None
     if target == b"*" and head.method == b"OPTIONS":
         return target, None
     absolute = _ABSOLUTE.fullmatch(target)
@@ -212,7 +223,8 @@ def response_to_client(head: ResponseHead, request: ClientView, *, keep_alive: b
             lines.append(b"%b: %b\r\n" % (name, value))
         elif kind == _LENGTH:
             framing = Framing.LENGTH
-            lines.append(b"Content-Length: %b\r\n" % value)
+            if status >= 200 and status != 204:  # RFC 9110 8.6
+                lines.append(b"Content-Length: %b\r\n" % value)
         elif kind == _CODING:
             if value.lower() != b"chunked" or framing is Framing.CHUNKED or head.version != "1.1":
                 raise UpstreamError(502, "the backend uses a transfer coding other than chunked")

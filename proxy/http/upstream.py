@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -40,24 +41,29 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_decoder",
-        "_is_paused",
+        "_is_read_paused",
+        "_is_request_complete",
+        "_is_write_paused",
         "_owner",
         "_pool",
         "_raw",
         "deadline_at",
-        "is_lost",
+        "is_open",
         "is_reused",
         "saw_response",
     )
 
     def __init__(self, pool: UpstreamPool) -> None:
         self._pool = pool
-        self._decoder = ResponseDecoder(pool.settings.max_head_bytes)
         self._owner: Exchange | None = None
-        self._is_paused = False
-        self._raw = cast("asyncio.Transport", None)  # set by the first thing that ever happens, connection_made
+        self._is_request_complete = False
+        self._is_read_paused = False
+        self._is_write_paused = False
+        # Set by the first thing that ever happens, connection_made, if it does.
+        self._raw = cast("asyncio.Transport", None)
+        self._decoder = cast("ResponseDecoder", None)
         self.deadline_at = NEVER
-        self.is_lost = False
+        self.is_open = False
         self.is_reused = False
         """It has served a request before, so the backend may have closed it just now."""
         self.saw_response = False
@@ -66,26 +72,9 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast("asyncio.Transport", transport)
         self._raw.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        self._decoder = ResponseDecoder(self._pool.settings.max_head_bytes)
+        self.is_open = True
         self._pool.deadlines.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.is_lost = True
-        self._pool.on_lost(self)
-        owner, self._owner = self._owner, None
-        if owner is None:
-            return
-        try:
-            if exc is not None:
-                raise UpstreamError(502, f"the backend broke the connection ({exc})")
-            events = self._decoder.eof()
-        except UpstreamError as error:
-            owner.on_upstream_error(error)
-        else:
-            owner.on_response(events)
-
-    def eof_received(self) -> bool:
-        """Let the socket be closed: HTTP/1.1 knows no half-closed backend."""
-        return False
 
     def data_received(self, data: bytes) -> None:
         owner = self._owner
@@ -93,7 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
             return
         self.saw_response = True
-        self.await_answer()
+        self._set_deadline()
         try:
             events = self._decoder.feed(data)
         except UpstreamError as error:
@@ -104,13 +93,54 @@ class UpstreamConnection(asyncio.Protocol):
         if events:
             owner.on_response(events)
 
+    def eof_received(self) -> bool:
+        """End it here: HTTP/1.1 knows no half-closed backend, and a plain close would first wait for what is unsent."""
+        self._end(None)
+        self._raw.abort()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.is_open:
+            if exc is not None and self._owner is not None:
+                self._receive_rest()
+            self._end(exc)
+
+    def _receive_rest(self) -> None:
+        """Take an answer that came before the whole request was read, as 413 may.
+
+        Closing with unread input makes the kernel send RST, and then it is our writing that fails, not our reading.
+        """
+        try:
+            data = os.read(self._raw.get_extra_info("socket").fileno(), _HIGH_WATER_BYTES)
+        except OSError:
+            return
+        if data:
+            self.data_received(data)
+
+    def _end(self, exc: Exception | None) -> None:
+        self.is_open = False
+        self._pool.on_lost(self)
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            try:
+                if exc is not None:
+                    raise UpstreamError(502, f"the backend broke the connection ({exc})")
+                events = self._decoder.eof()
+            except UpstreamError as error:
+                owner.on_upstream_error(error)
+            else:
+                owner.on_response(events)
+        self._decoder.close()
+
     def pause_writing(self) -> None:
-        self.await_answer()  # of the socket, here: a backend that takes nothing is as gone as one that says nothing
+        self._is_write_paused = True
+        self._set_deadline()
         if self._owner is not None:
             self._owner.pause_request()
 
     def resume_writing(self) -> None:
-        self.deadline_at = NEVER
+        self._is_write_paused = False
+        self._set_deadline()
         if self._owner is not None:
             self._owner.resume_request()
 
@@ -120,54 +150,71 @@ class UpstreamConnection(asyncio.Protocol):
         if owner is not None:
             owner.on_upstream_error(UpstreamError(504, "the backend did not answer in time"))
 
+    def _set_deadline(self) -> None:
+        """Count the time from now, if it is the backend who is waited for and not the client."""
+        is_its_turn = self._is_request_complete or self._is_write_paused
+        if is_its_turn and not self._is_read_paused:
+            self.deadline_at = self._pool.now() + self._pool.settings.upstream_timeout_s
+        else:
+            self.deadline_at = NEVER
+
     # The owner calls these.
 
     def begin(self, owner: Exchange, method: bytes) -> None:
         """Take the connection for one request."""
         self._owner = owner
+        self._is_request_complete = False
         self.saw_response = False
         self._decoder.expect(method)
-        self.deadline_at = NEVER  # until the request is sent it is the client who is waited for
+        self.deadline_at = NEVER
 
     def write(self, data: bytes) -> None:
         """Send a part of the request."""
-        if not self.is_lost:
+        if self.is_open:
             self._raw.write(data)
 
-    def await_answer(self) -> None:
-        """Count the time from now: the request is sent whole."""
-        self.deadline_at = self._pool.now() + self._pool.settings.upstream_timeout_s
+    def end_request(self) -> None:
+        """Wait for the answer from now on: no more of the request is to come."""
+        self._is_request_complete = True
+        self._set_deadline()
 
     def pause_reading(self) -> None:
         """Take no more of the answer for now; the client's own deadline runs meanwhile."""
-        if not self.is_lost:
-            self._is_paused = True
+        if self.is_open:
+            self._is_read_paused = True
             self._raw.pause_reading()
-            self.deadline_at = NEVER
+            self._set_deadline()
 
     def resume_reading(self) -> None:
         """Take the answer again."""
-        if self._is_paused and not self.is_lost:
-            self._is_paused = False
+        if self._is_read_paused and self.is_open:
+            self._is_read_paused = False
             self._raw.resume_reading()
-            self.await_answer()
+            self._set_deadline()
 
     def finish(self, *, request_is_complete: bool) -> None:
         """Give the connection back after the answer: to the pool if it can serve again."""
         self.resume_reading()
         self._owner = None
         self._pool.report_success()
-        if request_is_complete and self._decoder.is_complete and self._decoder.is_reusable and not self.is_lost:
+        decoder = self._decoder
+        is_reusable = request_is_complete and decoder.is_complete and decoder.is_reusable and self.is_usable()
+        # A backend that has not taken the request's body has an odd idea of where the next one begins.
+        if is_reusable and not self._raw.get_write_buffer_size():
             self.is_reused = True
             self.deadline_at = self._pool.now() + self._pool.settings.upstream_idle_timeout_s
             self._pool.put(self)
         else:
             self.close()
 
+    def is_usable(self) -> bool:
+        """Neither side has ended it, as far as is known."""
+        return self.is_open and not self._raw.is_closing()
+
     def close(self) -> None:
         """Cut the connection: nobody wants what may still come."""
         self._owner = None
-        if not self.is_lost:
+        if self.is_open:
             self._raw.abort()
 
 
@@ -191,7 +238,11 @@ class UpstreamPool:
 
     def take(self) -> UpstreamConnection | None:
         """The idle connection used last (the others may then run out), or None: `connect`."""
-        return self._idle.pop() if self._idle else None
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable():
+                return connection
+        return None
 
     def put(self, connection: UpstreamConnection) -> None:
         """Keep an idle connection, or close it if there are enough."""
@@ -216,18 +267,23 @@ class UpstreamPool:
     async def _connect(self, done: Callable[[UpstreamConnection | UpstreamError], None]) -> None:
         address = self.address
         connection = UpstreamConnection(self)
+        result: UpstreamConnection | UpstreamError | None = None
         try:
             async with asyncio.timeout(self.settings.upstream_connect_timeout_s):
                 if address.path:
                     await self._loop.create_unix_connection(lambda: connection, address.path)
                 else:
                     await self._loop.create_connection(lambda: connection, address.host, address.port)
+            result = connection
         except TimeoutError:
-            done(UpstreamError(504, "connecting to the backend took too long"))
+            result = UpstreamError(504, "connecting to the backend took too long")
         except OSError as error:
-            done(UpstreamError(502, f"the backend cannot be reached ({error.strerror or error})"))
-        else:
-            done(connection)
+            result = UpstreamError(502, f"the backend cannot be reached ({error.strerror or error})")
+        finally:
+            if result is not connection:  # it may have been made in the moment of giving up
+                connection.close()
+                connection.connection_lost(None)  # which uvloop would not say
+        done(result)
 
     def report(self, error: UpstreamError) -> None:
         """Log the first failure of a row; the first success after it is logged too."""

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
 
-from proxy.cache.layout import parse_argument
+from proxy.cache.layout import Eviction, parse_argument
 from proxy.names import host_name
 
 MAX_UNIX_PATH_BYTES = 107
@@ -170,6 +170,9 @@ class StaplingSettings(Model):
         "shmcb:",
         description="where responses are kept, as in Apache's SSLStaplingCache: shmcb:, shmcb:PATH or shmcb:PATH(SIZE)",
     )
+    cache_eviction: Eviction = Field(
+        "lru", description="what goes when the cache is full: what was stapled longest ago, or as in Apache stored"
+    )
     responder_url: HttpUrl | None = Field(None, description="ask this responder instead of the certificate's own")
     warmup_timeout_s: Seconds = Field(10, description="how long the first fetches may delay the start")
     fetch_timeout_s: Seconds = Field(10, description="deadline over one whole exchange with a responder")
@@ -206,7 +209,9 @@ class HttpSettings(Model):
     """Limits of the HTTP side; none is unbounded."""
 
     max_head_bytes: Whole = Field(32_768, ge=1024, le=1_048_576, description="request line and headers together")
-    client_timeout_s: Seconds = Field(60, description="a client that sends or takes nothing for so long is cut off")
+    client_timeout_s: Seconds = Field(
+        60, description="a client that sends or takes nothing for so long is cut off; a head may take no longer"
+    )
     client_idle_timeout_s: Seconds = Field(75, description="a kept-alive connection without a request is closed")
     upstream_connect_timeout_s: Seconds = Field(10, description="connecting to the backend: 504 after that")
     upstream_timeout_s: Seconds = Field(60, description="the backend sends nothing for so long: 504, or cut off")

@@ -274,6 +274,10 @@ class TlsTransport(asyncio.Protocol):
         if self.state is State.OPEN:
             self._raw.resume_reading()
 
+    def unsent_bytes(self) -> int:
+        """How much of what was written the client has not taken yet, beyond what the kernel holds."""
+        return self._raw.get_write_buffer_size()
+
     def now(self) -> float:
         """The event loop's time, for deadlines."""
         return self._loop.time()

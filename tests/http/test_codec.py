@@ -54,6 +54,30 @@ SAMPLES = {
         b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
         [head(b"GET", b"/ws", (b"Host", b"x"), (b"Connection", b"Upgrade"), (b"Upgrade", b"websocket")), END],
     ),
+    "an upgrade with a body, which llhttp alone would read as a next request": (
+        b"POST / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 4\r\n\r\nGET ",
+        [
+            head(b"POST", b"/", (b"Connection", b"Upgrade"), (b"Upgrade", b"h2c"), (b"Content-Length", b"4")),
+            b"GET ",
+            END,
+        ],
+    ),
+    "an upgrade with a body in chunks": (
+        b"PUT / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: a\r\nTransfer-encoding: chunked\r\n\r\n1\r\nG\r\n0\r\n\r\n",
+        [
+            head(b"PUT", b"/", (b"Connection", b"Upgrade"), (b"Upgrade", b"a"), (b"Transfer-encoding", b"chunked")),
+            b"G",
+            END,
+        ],
+    ),
+    "an upgrade with an empty body": (
+        b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n",
+        [head(b"GET", b"/", (b"Connection", b"Upgrade"), (b"Upgrade", b"h2c"), (b"Content-Length", b"0")), END],
+    ),
+    "space around values (RFC 9112 5.1)": (
+        b"GET / HTTP/1.1\r\nHost:  x \t\r\nA: b c\t \r\nB: \r\n\r\n",
+        [head(b"GET", b"/", (b"Host", b"x"), (b"A", b"b c"), (b"B", b"")), END],
+    ),
     "HTTP/1.0 kept alive": (
         b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
         [head(b"GET", b"/", (b"Connection", b"keep-alive"), version="1.0"), END],
@@ -98,6 +122,12 @@ REFUSED = {
     "TLS inside TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 501),
     "an endless target": (b"GET /" + b"a" * (LIMIT + 1), 414),
     "an endless header": (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * (LIMIT + 1), 431),
+    "more headers than anyone sends": (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 300 + b"\r\n", 431),
+    "headers without end": (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 300, 431),
+    "an upgrade with an unknown coding": (
+        b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+        400,
+    ),
     "an endless chunk extension": (
         b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"a" * 2 * LIMIT,
         400,
@@ -123,6 +153,23 @@ def test_requests_before_a_fault_are_still_there():
     with pytest.raises(ClientError):
         decoder.feed(GET + b"GARBAGE\r\n\r\n")
     assert decoder.events == GET_EVENTS
+
+
+@pytest.mark.parametrize("more", [b"", b"Connection: upgrade\r\nUpgrade: a\r\n"])
+def test_thousands_of_requests_in_one_piece_are_refused(more):
+    """They would take far more memory than their bytes; the first hundreds are answered."""
+    decoder = RequestDecoder(LIMIT)
+    with pytest.raises(ClientError) as caught:
+        decoder.feed(b"GET / HTTP/1.1\r\n%b\r\n" % more * 10_000)
+    assert caught.value.status == 400
+    assert 200 < len(decoder.events) < 1000
+
+
+def test_empty_lines_begin_no_request():
+    """A client that sends one after its request, as some do, is idle all the same (RFC 9112 2.2)."""
+    decoder = RequestDecoder(LIMIT)
+    decoder.feed(GET + b"\r\n")
+    assert decoder.is_idle
 
 
 def test_is_idle_tells_a_started_request_from_none():
@@ -245,6 +292,9 @@ def test_a_broken_off_answer_is_an_error(raw):
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nA\x00: b\r\n\r\n",
+        b"HTTP/1.1 099 x\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: a\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nA: b\nC: d\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nA: " + b"a" * LIMIT * 2,
     ],

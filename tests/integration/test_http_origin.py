@@ -461,10 +461,17 @@ def test_an_upload_with_upgrade_keeps_its_body(origin, proxy):
 
 def test_the_backends_trouble_and_its_end_are_logged_once(origin, proxy):
     """One line when it begins, one when it is over, however many requests there are between."""
-    before = proxy.front.log.count("works again")
+
+    def lines():
+        log = proxy.front.log
+        return log.count(f"upstream {origin.url} fails: "), log.count(f"upstream {origin.url} works again")
+
+    with origin.does(serve_ok):
+        assert proxy.ask().status == 200
+    fails, works = lines()
     with origin.does(once(b"")), proxy.client() as client:
         for _ in range(3):
             assert client.ask().status == 502
     with origin.does(serve_ok):
         assert proxy.ask().status == 200
-    wait_until(lambda: proxy.front.log.count("works again") == before + 1, what="the line in the log")
+    wait_until(lambda: lines() == (fails + 1, works + 1), what="two lines in the log")

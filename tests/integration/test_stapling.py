@@ -407,3 +407,17 @@ def test_the_cache_file_lets_a_restart_staple_at_once(lab, backend, tmp_path):
         assert held is not None
     with run(tmp_path, configuration) as front:
         assert staple_of(front.port, lab).staple_der == held
+
+
+def test_a_cache_smaller_than_the_certificates_holds_the_busy_ones(lab, backend, tmp_path):
+    """Five entries fit, eight certificates are served: what was pushed out is back for the next handshake but one."""
+    names = [f"host{number}.test" for number in range(8)]
+    sites = "".join(site(backend, lab.issue(name)) for name in names)
+    stapling = {"cache": f"shmcb:{tmp_path}/small(8192)"}
+    with lab.responder(), run(tmp_path, toml(sites, stapling=stapling)) as front:
+        missed = 0
+        for name in names * 2:
+            missed += staple_of(front.port, lab, name=name).staple is None
+            wait_until(lambda name=name: staple_of(front.port, lab, name=name).staple is not None, 5, name)
+        assert missed >= 3, "they cannot all have been there"
+        assert f'"total": {len(names)}' in curl(f"http://127.0.0.1:{lab.port}/-/requests", ca=lab.root).stdout
