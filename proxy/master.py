@@ -22,6 +22,7 @@ from proxy.cache.layout import parse_argument
 from proxy.cache.reader import CacheReader
 from proxy.cache.segment import Segment
 from proxy.cache.writer import CacheWriter
+from proxy.demand import Demands
 from proxy.listening import describe, open_sockets
 from proxy.names import NameTable
 from proxy.sites import default_site, is_stapling, load_sites, site_warnings, stapled_certificates, why_not_stapled
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from proxy.identity import CacheKey
     from proxy.settings.model import Settings
     from proxy.sites import LoadedSite
+    from proxy.tls.context import StapleLookup
 
 _log = logging.getLogger("stapleproxy.master")
 
@@ -66,14 +69,15 @@ def run(settings: Settings) -> int:
                 _log.info("%s: nothing is stapled (%s)", identity.label, why)
     certificates = stapled_certificates(sites, settings)
     segment = Segment.create(parse_argument(settings.stapling.cache))
-    plan = build_plan(settings, sites, CacheReader(segment))
+    demands = Demands()
+    plan = build_plan(settings, sites, _lookup(CacheReader(segment), demands))
     sockets = open_sockets(settings.listen, settings.worker_count)
 
     def keep(life_fd: int, ready_fd: int) -> int:
         # Imported here, in the child: aiohttp is of no use to the workers, and would be in the memory of each.
         from proxy.keeper import process  # noqa: PLC0415
 
-        return process.run(certificates, settings.stapling, CacheWriter(segment), life_fd, ready_fd)
+        return process.run(certificates, settings.stapling, CacheWriter(segment), demands, life_fd, ready_fd)
 
     def work(own: Sequence[socket.socket], life_fd: int, ready_fd: int) -> int:
         segment.leave_lock()
@@ -83,7 +87,19 @@ def run(settings: Settings) -> int:
     return master.serve(settings.stapling.warmup_timeout_s, describe(sockets[0]))
 
 
-def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], reader: CacheReader) -> worker.Plan:
+def _lookup(reader: CacheReader, demands: Demands) -> StapleLookup:
+    """What the handshake calls; the keeper is told of what is not there."""
+
+    def look_up(key: CacheKey, now_s: float) -> bytes | None:
+        response = reader.get(key, now_s)
+        if response is None:
+            demands.ask(key, now_s)
+        return response
+
+    return look_up
+
+
+def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], staple: StapleLookup) -> worker.Plan:
     """What the workers do, contexts included; raises ConfigError with what OpenSSL refuses."""
     contexts = build_contexts(
         [
@@ -91,16 +107,21 @@ def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], reader: CacheR
             for index, site in enumerate(sites)
         ],
         settings.tls,
-        reader.get,
+        staple,
     )
     default = contexts[sites.index(default_site(sites))]
     return worker.Plan(
         NameTable([(site.names, context) for site, context in zip(sites, contexts, strict=True)], default),
-        tuple(worker.Route(site.settings.upstream, site.names[0] if site.names else "localhost") for site in sites),
+        tuple(worker.Route(site.settings.upstream, _default_host(site.names)) for site in sites),
         settings.http,
         settings.tls.handshake_timeout_s,
         settings.drain_timeout_s,
     )
+
+
+def _default_host(names: tuple[str, ...]) -> str:
+    """The site's first name that is one: a wildcard is no host."""
+    return next((name for name in names if not name.startswith("*.")), "localhost")
 
 
 class _Child:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxy.cache.writer import CacheWriter
+    from proxy.demand import Demands
     from proxy.settings.model import StaplingSettings
     from proxy.sites import StapledCertificate
 
@@ -25,14 +26,15 @@ def run(
     certificates: Sequence[StapledCertificate],
     settings: StaplingSettings,
     cache: CacheWriter,
+    demands: Demands,
     life_fd: int,
     ready_fd: int,
 ) -> int:
-    """Keep `cache` filled until SIGTERM, or until `life_fd` says that the master is gone; the exit status.
+    """Keep `cache` filled and answer `demands`, until SIGTERM or `life_fd` says that the master is gone; the status.
 
     One byte is written to `ready_fd` when the first round of fetches is over, or its time is.
     """
-    asyncio.run(_serve(certificates, settings, cache, life_fd, ready_fd))
+    asyncio.run(_serve(certificates, settings, cache, demands, life_fd, ready_fd))
     return 0
 
 
@@ -40,6 +42,7 @@ async def _serve(
     certificates: Sequence[StapledCertificate],
     settings: StaplingSettings,
     cache: CacheWriter,
+    demands: Demands,
     life_fd: int,
     ready_fd: int,
 ) -> None:
@@ -55,6 +58,12 @@ async def _serve(
     loop.add_reader(life_fd, on_master_gone)
     async with Fetcher(settings) as fetcher:
         refresher = Refresher(certificates, settings, cache, fetcher=fetcher, log=_log)
+
+        def on_demand() -> None:
+            for key in demands.receive():
+                refresher.demand(key)
+
+        loop.add_reader(demands.reading_fd, on_demand)
         work = asyncio.create_task(_work(refresher, ready_fd))
         stopped = asyncio.create_task(stop.wait())
         done, pending = await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -61,6 +61,9 @@ class Cache(Protocol):
     def put(self, key: bytes, response: bytes, serve_until_s: float, now_s: float) -> None:
         """Publish a response; ValueError says why it cannot be kept."""
 
+    def get(self, key: bytes) -> CacheEntry | None:
+        """Give the response, if it is there."""
+
     def remove(self, key: bytes) -> bool:
         """Take a response back; False: there was none."""
 
@@ -187,6 +190,16 @@ class Refresher:
                 self._log.info(
                     "%s: stapled until %s, from the cache", watched.identity.label, _text(staple.serve_until)
                 )
+
+    def demand(self, key: bytes) -> None:
+        """Publish again what a worker did not find: the cache had to push it out for others.
+
+        Nothing is fetched for it: a certificate without a staple is due as soon as its responder may be asked again.
+        """
+        watched = self._watched.get(CacheKey(key))
+        held = watched.held(self._now()) if watched is not None else None
+        if watched is not None and held is not None and self._cache.get(key) is None and self._publish(watched, held):
+            self._log.debug("%s: back in the cache, on demand", watched.identity.label)
 
     def _start(self, key: CacheKey) -> None:
         task = asyncio.create_task(self._attempt(self._watched[key]))
