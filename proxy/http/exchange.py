@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.errors import UpstreamError
 from proxy.http.codec import End, ResponseHead
-from proxy.http.head import LAST_CHUNK, ClientView, Framing, chunk, error_response, response_to_client
+from proxy.http.head import CHUNKED, LAST_CHUNK, NONE, UNTIL_CLOSE, chunk, error_response, response_to_client
 
 if TYPE_CHECKING:
     import asyncio
 
-    from proxy.http.codec import ResponseEvent
+    from proxy.http.codec import RequestHead, ResponseEvent
+    from proxy.http.head import Framing
     from proxy.http.upstream import UpstreamConnection, UpstreamPool
 
 # Safe to send twice (RFC 9110 9.2.2). Only requests without a body are sent again: nothing has to be kept for it.
@@ -29,6 +30,9 @@ class RequestState(enum.Enum):
 
     COMING = enum.auto()
     COMPLETE = enum.auto()
+
+
+COMING, COMPLETE = RequestState  # as in head.py
 
 
 class Front(Protocol):
@@ -61,7 +65,7 @@ class Exchange:
     )
 
     def __init__(
-        self, front: Front, pool: UpstreamPool, view: ClientView, head: bytes, framing: Framing, *, keep_alive: bool
+        self, front: Front, pool: UpstreamPool, view: RequestHead, head: bytes, framing: Framing, *, keep_alive: bool
     ) -> None:
         self._front = front
         self._pool = pool
@@ -69,14 +73,14 @@ class Exchange:
         self._head = head
         self._request_framing = framing
         self._keep_alive = keep_alive
-        self._answer_framing = Framing.NONE
+        self._answer_framing = NONE
         self._connecting: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
         self._out = [head]
         self._sent_body = False
         self.is_blocked = False
         """The backend is not there yet, or takes no more of the request for now."""
-        self.request = RequestState.COMING
+        self.request = COMING
         self.sent_head = False
         """The final head has gone to the client: too late for an error page."""
 
@@ -93,14 +97,14 @@ class Exchange:
     def add_body(self, event: bytes | End) -> None:
         """Take the next part of the request; sent by `flush`."""
         if isinstance(event, End):
-            self.request = RequestState.COMPLETE
-            if self._request_framing is Framing.CHUNKED:
+            self.request = COMPLETE
+            if self._request_framing is CHUNKED:
                 self._out.append(LAST_CHUNK)
             if self._upstream is not None:
                 self._upstream.end_request()
         else:
             self._sent_body = True
-            self._out.append(chunk(event) if self._request_framing is Framing.CHUNKED else event)
+            self._out.append(chunk(event) if self._request_framing is CHUNKED else event)
 
     def flush(self) -> None:
         """Send what has gathered, head and body in one piece where they came so."""
@@ -139,10 +143,10 @@ class Exchange:
                     self._add_head(event, out)
                 elif isinstance(event, End):
                     is_over = True
-                    if self._answer_framing is Framing.CHUNKED:
+                    if self._answer_framing is CHUNKED:
                         out.append(LAST_CHUNK)
                 else:
-                    out.append(chunk(event) if self._answer_framing is Framing.CHUNKED else event)
+                    out.append(chunk(event) if self._answer_framing is CHUNKED else event)
         except UpstreamError as error:
             if self._upstream is not None:
                 self._upstream.close()
@@ -164,7 +168,7 @@ class Exchange:
             self._front.cut()
             return
         # Our answer does not say keep-alive, which HTTP/1.0 would have to read.
-        keep_alive = self._keep_alive and self.request is RequestState.COMPLETE and self._view.version == "1.1"
+        keep_alive = self._keep_alive and self.request is COMPLETE and self._view.version == "1.1"
         is_head = self._view.method == b"HEAD"
         self._front.write(error_response(error.status, error.detail, is_head=is_head, keep_alive=keep_alive))
         self._front.finish(keep_alive=keep_alive)
@@ -195,7 +199,7 @@ class Exchange:
     def _bind(self, upstream: UpstreamConnection) -> None:
         self._upstream = upstream
         upstream.begin(self, self._view.method)
-        if self.request is RequestState.COMPLETE:
+        if self.request is COMPLETE:
             upstream.end_request()
 
     def _add_head(self, head: ResponseHead, out: list[bytes]) -> None:
@@ -203,12 +207,12 @@ class Exchange:
             if self._view.version == "1.1":  # HTTP/1.0 has no 1xx (RFC 9110 15.2)
                 out.append(response_to_client(head, self._view, keep_alive=True)[0])
             return
-        if self.request is RequestState.COMING:
+        if self.request is COMING:
             # Answered before the request was read whole. What is left of it cannot be told from a next request by
             # reading on for ever, so this is the connection's last answer.
             self._keep_alive = False
         data, self._answer_framing = response_to_client(head, self._view, keep_alive=self._keep_alive)
-        if self._answer_framing is Framing.UNTIL_CLOSE:
+        if self._answer_framing is UNTIL_CLOSE:
             self._keep_alive = False
         out.append(data)
         self.sent_head = True
@@ -220,12 +224,12 @@ class Exchange:
             and not upstream.is_open  # else it was too slow
             and not upstream.saw_response
             and not self._sent_body
-            and self._request_framing is Framing.NONE
+            and self._request_framing is NONE
             and self._view.method in _RETRYABLE
         )
 
     def _finish(self) -> None:
-        is_complete = self.request is RequestState.COMPLETE
+        is_complete = self.request is COMPLETE
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.finish(request_is_complete=is_complete)

@@ -10,14 +10,13 @@ made.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.deadlines import NEVER
 from proxy.errors import ClientError
 from proxy.http.codec import END, RequestDecoder, RequestHead
-from proxy.http.exchange import Exchange, RequestState
-from proxy.http.head import Client, ClientView, error_response, request_to_upstream
+from proxy.http.exchange import COMING, COMPLETE, Exchange
+from proxy.http.head import Client, error_response, request_to_upstream
 
 if TYPE_CHECKING:
     from proxy.http.codec import RequestEvent
@@ -72,7 +71,7 @@ class Frontend:
         self._transport: Transport | None = None  # None: not yet connected, or closed by either side
         self._client: Client | None = None
         self._decoder = RequestDecoder(settings.max_head_bytes)
-        self._queue: deque[RequestEvent] = deque()
+        self._queue: list[RequestEvent] = []
         self._is_over = False  # the client has ended, or broken the protocol: what is in the queue is the last
         self._fault: ClientError | None = None  # answered when what came before it is
         self._exchange: Exchange | None = None
@@ -163,17 +162,17 @@ class Frontend:
             if isinstance(event, RequestHead):
                 if exchange is not None or self._is_write_paused:
                     break  # answers go out in order, and no faster than the client takes them
-                queue.popleft()
+                del queue[0]
                 self._start(event)
             elif exchange is None or (exchange.is_blocked and event is not END):
                 break
             else:
-                queue.popleft()
+                del queue[0]
                 exchange.add_body(event)
         exchange = self._exchange
         if exchange is not None:
             exchange.flush()
-        if self._is_over and not queue and (exchange is None or exchange.request is RequestState.COMING):
+        if self._is_over and not queue and (exchange is None or exchange.request is COMING):
             if self._fault is not None:
                 self._refuse(self._fault)
             else:
@@ -199,7 +198,7 @@ class Frontend:
         if exchange is None:
             if self._decoder.is_idle and not self._is_write_paused:
                 limit_s = self._settings.client_idle_timeout_s
-        elif not self._is_write_paused and (exchange.is_blocked or exchange.request is RequestState.COMPLETE):
+        elif not self._is_write_paused and (exchange.is_blocked or exchange.request is COMPLETE):
             limit_s = NEVER
         transport.deadline_at = transport.now() + limit_s
 
@@ -213,9 +212,8 @@ class Frontend:
         except ClientError as fault:
             self._refuse(fault, is_head=head.method == b"HEAD")
             return
-        view = ClientView(head.method, head.version)
         keep_alive = head.keep_alive and not self._is_draining
-        self._exchange = Exchange(self, self._pool, view, data, framing, keep_alive=keep_alive)
+        self._exchange = Exchange(self, self._pool, head, data, framing, keep_alive=keep_alive)
         self._exchange.start()
 
     def _refuse(self, fault: ClientError, *, is_head: bool = False) -> None:

@@ -102,6 +102,10 @@ class Framing(enum.Enum):
     UNTIL_CLOSE = enum.auto()
 
 
+# By these names where each request goes: until Python 3.12 each `Framing.X` is a call in the enum module.
+NONE, LENGTH, CHUNKED, UNTIL_CLOSE = Framing
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """What the front knows of a client, written as header lines for the backend once a connection."""
@@ -120,7 +124,7 @@ def request_to_upstream(head: RequestHead, client: Client) -> tuple[bytes, Frami
     """The head for the backend, in HTTP/1.1, and how the body follows it. Raises ClientError."""
     target, host = _split_target(head)
     lines = [b"%b %b HTTP/1.1\r\n" % (head.method, target), b""]
-    framing = Framing.NONE
+    framing = NONE
     named_by_connection: set[bytes] = set()
     once: set[bytes] = set()
     host_seen = False
@@ -138,11 +142,11 @@ def request_to_upstream(head: RequestHead, client: Client) -> tuple[bytes, Frami
         elif kind == _CONNECTION:
             named_by_connection |= _extra_tokens(value)
         elif kind == _LENGTH:
-            framing = Framing.LENGTH
+            framing = LENGTH
             lines.append(b"Content-Length: %b\r\n" % value)
         elif kind == _CODING:
             _require_chunked(head, value, once)
-            framing = Framing.CHUNKED
+            framing = CHUNKED
             lines.append(b"Transfer-Encoding: chunked\r\n")
         elif kind == _EXPECT:
             if value.lower() != b"100-continue":
@@ -200,53 +204,45 @@ def _require_chunked(head: RequestHead, value: bytes, once: set[bytes]) -> None:
     once.add(b"transfer-encoding")
 
 
-@dataclass(frozen=True, slots=True)
-class ClientView:
-    """What of a request decides how its answer is written."""
-
-    method: bytes
-    version: str
-
-
-def response_to_client(head: ResponseHead, request: ClientView, *, keep_alive: bool) -> tuple[bytes, Framing]:
+def response_to_client(head: ResponseHead, request: RequestHead, *, keep_alive: bool) -> tuple[bytes, Framing]:
     """The head for the client and how the body follows it. Raises UpstreamError.
 
     `keep_alive` is the wish; UNTIL_CLOSE in the answer overrules it.
     """
     status = head.status
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, head.reason)]
-    framing = Framing.UNTIL_CLOSE
+    framing = UNTIL_CLOSE
     named_by_connection: set[bytes] = set()
     for name, value in head.headers:
         kind = _RESPONSE_HEADERS.get(name.lower())
         if kind is None:
             lines.append(b"%b: %b\r\n" % (name, value))
         elif kind == _LENGTH:
-            framing = Framing.LENGTH
+            framing = LENGTH
             if status >= 200 and status != 204:  # RFC 9110 8.6
                 lines.append(b"Content-Length: %b\r\n" % value)
         elif kind == _CODING:
-            if value.lower() != b"chunked" or framing is Framing.CHUNKED or head.version != "1.1":
+            if value.lower() != b"chunked" or framing is CHUNKED or head.version != "1.1":
                 raise UpstreamError(502, "the backend uses a transfer coding other than chunked")
-            framing = Framing.CHUNKED
+            framing = CHUNKED
         elif kind == _CONNECTION:
             named_by_connection |= _extra_tokens(value)
     if named_by_connection:
         lines[1:] = [line for line in lines[1:] if line.partition(b":")[0].lower() not in named_by_connection]
     if status < 200:
         lines.append(b"\r\n")
-        return b"".join(lines), Framing.NONE
+        return b"".join(lines), NONE
     has_no_body = request.method == b"HEAD" or status in {204, 304}
     if has_no_body:
-        framing = Framing.NONE
-    elif framing in {Framing.CHUNKED, Framing.UNTIL_CLOSE}:
+        framing = NONE
+    elif framing is not LENGTH:
         # A body without a length is sent in chunks, or to HTTP/1.0 until the end of the connection.
         if request.version == "1.1":
-            framing = Framing.CHUNKED
+            framing = CHUNKED
             lines.append(b"Transfer-Encoding: chunked\r\n")
         else:
-            framing = Framing.UNTIL_CLOSE
-    if not keep_alive or framing is Framing.UNTIL_CLOSE:
+            framing = UNTIL_CLOSE
+    if not keep_alive or framing is UNTIL_CLOSE:
         lines.append(b"Connection: close\r\n\r\n")
     elif request.version == "1.0":
         lines.append(b"Connection: keep-alive\r\n\r\n")

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from proxy.errors import ConfigError, Problem
+from proxy.tls.binding import lib, raw
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,9 +123,9 @@ def _set_algorithms(context: SSL.Context, tls: TlsSettings) -> None:
 
 def _set_groups(context: SSL.Context, groups: str) -> bool:
     # pyOpenSSL has set_tmp_ecdh, for a single group; the list is reached only through the bindings it stands on.
-    done = SSL._lib.SSL_CTX_set1_curves_list(context._context, groups.encode())  # type: ignore[attr-defined]  # noqa: SLF001
+    done = lib.SSL_CTX_set1_curves_list(context._context, groups.encode())  # noqa: SLF001
     if done != 1:
-        SSL._lib.ERR_clear_error()  # type: ignore[attr-defined]  # noqa: SLF001  # else the next call reports it
+        lib.ERR_clear_error()  # else the next call reports it
     return bool(done == 1)
 
 
@@ -157,16 +158,21 @@ def _status_callback(
     # Called only when the client sent status_request and the handshake is no resumption, after OpenSSL has chosen the
     # certificate. b"" leaves the extension out (RFC 6066 8: the server may).
     the_only_key = identities[0].cache_key if len(identities) == 1 else None
-    # X509.digest is OpenSSL's cached SHA-1 of the certificate, written as AB:CD:…; it is the cache key itself.
+    # X509.digest is the SHA-1 of the certificate, written as AB:CD:…: the cache key itself. It costs a fortieth of a
+    # handshake, so it is asked for once; after that the context's own pointer to the certificate will do.
     by_digest = {identity.cache_key.hex(":").upper().encode(): identity.cache_key for identity in identities}
+    by_pointer: dict[object, CacheKey] = {}
 
     def on_status_request(connection: SSL.Connection, _data: object) -> bytes:
         try:
             key = the_only_key
             if key is None:
+                pointer = lib.SSL_get_certificate(raw(connection)._ssl)  # noqa: SLF001  # see binding.py
+                key = by_pointer.get(pointer)
+            if key is None:
                 chosen = connection.get_certificate()
                 assert chosen is not None  # OpenSSL asks for its status
-                key = by_digest[chosen.digest("sha1")]
+                key = by_pointer[pointer] = by_digest[chosen.digest("sha1")]
             return staple(key, time.time()) or b""
         except Exception:  # noqa: BLE001  # an OpenSSL callback's edge: it would end the handshake
             # A staple is less than a connection.

@@ -8,21 +8,29 @@ bytes received:
 
 and for plaintext to send `socket.write(engine.send(plaintext))`. No socket, clock or event loop is known in this file.
 
-OpenSSL hands out one record's plaintext a call, and says "no more" by an error, which costs a tenth of what a small
-request does. So the engine counts the whole records in what it is fed (their headers are never encrypted) and asks that
-often, no more.
+OpenSSL hands out one record's plaintext a call. The engine counts the whole records in what it is fed (their headers
+are never encrypted) and asks that often, no more. Both ways it works in slices, since a BIO keeps the size it once had:
+a connection that sent a large answer would hold as much memory while it idles.
 """
 
 from __future__ import annotations
 
 from OpenSSL import SSL
 
+from proxy.tls.binding import ffi, lib, raw
+
 _HEADER_BYTES = 5
 _PLAINTEXT_BYTES = 16_384  # the most that one record carries (RFC 8446 5.1)
 _CIPHERTEXT_BYTES = _PLAINTEXT_BYTES + 2_048  # the most a record's length may say (RFC 5246 6.2.3)
-# A record adds 5 header, 16 tag and 1 type bytes in TLS 1.3, up to 69 with CBC and SHA-384 in TLS 1.2.
-_OVERHEAD_BYTES = 96
-_FLUSH_BYTES = 16_384
+_SLICE_BYTES = 16_384
+
+# One for the process: each call copies out of it before the next begins. It takes any record, and any slice encrypted.
+_BUFFER_BYTES = 32_768
+_buffer = ffi.new("char[]", _BUFFER_BYTES)
+_contents = ffi.buffer(_buffer)
+
+_BIO_read, _BIO_write = lib.BIO_read, lib.BIO_write
+_SSL_read, _SSL_write = lib.SSL_read, lib.SSL_write
 
 
 class TlsError(Exception):
@@ -32,11 +40,24 @@ class TlsError(Exception):
 class Engine:
     """The server's side of one TLS connection."""
 
-    __slots__ = ("_connection", "_header", "_missing_bytes", "is_established", "is_peer_done")
+    __slots__ = (
+        "_connection",
+        "_from_ssl",
+        "_header",
+        "_into_ssl",
+        "_missing_bytes",
+        "_ssl",
+        "is_established",
+        "is_peer_done",
+    )
 
     def __init__(self, context: SSL.Context) -> None:
         self._connection = SSL.Connection(context)
         self._connection.set_accept_state()
+        private = raw(self._connection)
+        self._ssl = private._ssl  # noqa: SLF001  # see binding.py, here and below
+        self._into_ssl = private._into_ssl  # noqa: SLF001
+        self._from_ssl = private._from_ssl  # noqa: SLF001
         self._header = b""  # the beginning of a record's header whose rest has not come yet
         self._missing_bytes = 0  # how much of the current record has not come yet
         self.is_established = False
@@ -50,32 +71,49 @@ class Engine:
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes from the socket; the plaintext that they complete, often b"". Raises TlsError."""
+        if len(data) <= _SLICE_BYTES:
+            return self._receive(data)
+        return b"".join(self._receive(data[at : at + _SLICE_BYTES]) for at in range(0, len(data), _SLICE_BYTES))
+
+    def _receive(self, data: bytes) -> bytes:
         records = self._count_completed(data)
-        try:
-            self._connection.bio_write(data)
-            if not self.is_established:
-                self._connection.do_handshake()
-                self.is_established = True
-                # Some of the records were the handshake's: the error that ends the reading comes early.
-            return self._read(records)
-        except SSL.WantReadError:
+        _BIO_write(self._into_ssl, data, len(data))
+        if not self.is_established:
+            done = lib.SSL_do_handshake(self._ssl)
+            if done != 1:
+                self._judge(done)
+                return b""
+            self.is_established = True
+            # Some of the records were the handshake's: the reading below ends early.
+        if records == 1:
+            length = _SSL_read(self._ssl, _buffer, _BUFFER_BYTES)
+            if length > 0:
+                plaintext: bytes = _contents[:length]
+                return plaintext
+            self._judge(length)
             return b""
+        pieces: list[bytes] = []
+        for _ in range(records):
+            length = _SSL_read(self._ssl, _buffer, _BUFFER_BYTES)
+            if length <= 0:
+                self._judge(length)
+                break
+            pieces.append(_contents[:length])
+        return b"".join(pieces)
+
+    def _judge(self, result: int) -> None:
+        """Tell a wait for more and the peer's end from an error."""
+        if lib.SSL_get_error(self._ssl, result) == lib.SSL_ERROR_WANT_READ:
+            return
+        try:
+            raw(self._connection)._raise_ssl_error(self._ssl, result)  # noqa: SLF001
+        except SSL.ZeroReturnError:
+            self.is_peer_done = True
         except SSL.Error as error:
             raise TlsError(_describe(error)) from error
         except Exception as error:
             # pyOpenSSL hands on whatever one of our callbacks raised; OpenSSL has written the alert already.
             raise TlsError(str(error) or repr(error)) from error
-
-    def _read(self, records: int) -> bytes:
-        pieces = []
-        try:
-            for _ in range(records):
-                pieces.append(self._connection.recv(_PLAINTEXT_BYTES))  # noqa: PERF401  # it may raise halfway
-        except SSL.WantReadError:
-            pass
-        except SSL.ZeroReturnError:
-            self.is_peer_done = True
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _count_completed(self, data: bytes) -> int:
         """How many records end within `data`."""
@@ -99,26 +137,28 @@ class Engine:
 
     def send(self, plaintext: bytes) -> bytes:
         """Encrypt; what goes to the socket. Raises TlsError when the connection can send no more."""
-        if not plaintext:
-            return b""
-        try:
-            self._connection.send(plaintext)
-            records = 1 + len(plaintext) // _PLAINTEXT_BYTES
-            return self._connection.bio_read(len(plaintext) + records * _OVERHEAD_BYTES + _FLUSH_BYTES)
-        except SSL.Error as error:
-            raise TlsError(_describe(error)) from error
+        if len(plaintext) <= _SLICE_BYTES:
+            return self._send(plaintext) if plaintext else b""
+        slices = range(0, len(plaintext), _SLICE_BYTES)
+        return b"".join([self._send(plaintext[at : at + _SLICE_BYTES]) for at in slices])
+
+    def _send(self, plaintext: bytes) -> bytes:
+        sent = _SSL_write(self._ssl, plaintext, len(plaintext))
+        if sent <= 0:
+            self._judge(sent)
+            raise TlsError("nothing can be sent any more")
+        length = _BIO_read(self._from_ssl, _buffer, _BUFFER_BYTES)
+        data: bytes = _contents[:length]
+        # More than the buffer only if much of OpenSSL's own was pending.
+        return data if length < _BUFFER_BYTES else data + self.pending()
 
     def pending(self) -> bytes:
         """What OpenSSL has written of its own accord: handshake messages, tickets, alerts; b"" if nothing."""
-        pieces = []
-        try:
-            while True:
-                pieces.append(self._connection.bio_read(_FLUSH_BYTES))
-                if len(pieces[-1]) < _FLUSH_BYTES:
-                    break
-        except SSL.Error:  # WantReadError: the buffer is empty
-            pass
-        return b"".join(pieces)
+        length = _BIO_read(self._from_ssl, _buffer, _BUFFER_BYTES)
+        if length <= 0:
+            return b""
+        data: bytes = _contents[:length]
+        return data if length < _BUFFER_BYTES else data + self.pending()
 
     def close(self) -> bytes:
         """End our direction with close_notify (RFC 8446 6.1); what goes to the socket."""

@@ -56,6 +56,10 @@ class State(enum.Enum):
     CLOSED = enum.auto()
 
 
+# By these names below: until Python 3.12 each `State.X` is a call in the enum module.
+HANDSHAKE, OPEN, CLOSING, CLOSED = State
+
+
 class TlsTransport(asyncio.Protocol):
     """One client connection.
 
@@ -101,7 +105,7 @@ class TlsTransport(asyncio.Protocol):
         self._app: App | None = None
         self._raw = cast("asyncio.Transport", None)  # set by the first thing that ever happens, connection_made
         self._unsent_bytes = 0
-        self.state = State.HANDSHAKE
+        self.state = HANDSHAKE
         self.deadline_at = NEVER
         self.peer_host = ""
         self.server_name: str | None = None
@@ -118,19 +122,19 @@ class TlsTransport(asyncio.Protocol):
         self._deadlines.add(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             self._receive(data)
-        elif self.state is State.HANDSHAKE:
+        elif self.state is HANDSHAKE:
             self._shake(data)
 
     def eof_received(self) -> bool:
         """Let the socket be closed: in TLS it is close_notify that ends one direction only, and that came as data."""
-        if self.state is State.HANDSHAKE:
+        if self.state is HANDSHAKE:
             self._on_failure("the client left during the handshake", self.peer_host)
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.state = State.CLOSED
+        self.state = CLOSED
         self._deadlines.discard(self)
         app, self._app = self._app, None
         if app is not None:
@@ -145,10 +149,10 @@ class TlsTransport(asyncio.Protocol):
             self._app.resume_writing()
 
     def on_deadline(self) -> None:
-        if self.state is State.OPEN and self._app is not None:
+        if self.state is OPEN and self._app is not None:
             self._app.on_deadline()
             return
-        if self.state is State.HANDSHAKE:
+        if self.state is HANDSHAKE:
             self._on_failure("the handshake took too long", self.peer_host)
         elif self._raw.get_write_buffer_size() < self._unsent_bytes:
             self._count_down()
@@ -186,7 +190,7 @@ class TlsTransport(asyncio.Protocol):
         self._flush(engine)
         if not engine.is_established:
             return
-        self.state = State.OPEN
+        self.state = OPEN
         app = self._app = self._make_app(engine.connection.get_context().get_app_data())
         app.connection_made(self)
         self._deliver(engine, plaintext)
@@ -204,10 +208,10 @@ class TlsTransport(asyncio.Protocol):
     def _deliver(self, engine: Engine, plaintext: bytes) -> None:
         if plaintext and self._app is not None:
             self._app.data_received(plaintext)
-        elif self.state is State.OPEN:
+        elif self.state is OPEN:
             # Nothing for the app, so something for OpenSSL itself, which may want to answer (a key update, an alert).
             self._flush(engine)
-        if engine.is_peer_done and self.state is State.OPEN and self._app is not None:
+        if engine.is_peer_done and self.state is OPEN and self._app is not None:
             self._app.eof_received()
 
     def _flush(self, engine: Engine) -> None:
@@ -227,7 +231,7 @@ class TlsTransport(asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
-        self.state = State.CLOSING
+        self.state = CLOSING
         self._count_down()
         if self._raw.is_closing():
             return
@@ -246,7 +250,7 @@ class TlsTransport(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Encrypt and send; dropped if the connection is no longer open."""
-        if self.state is not State.OPEN or self._engine is None:
+        if self.state is not OPEN or self._engine is None:
             return
         try:
             self._raw.write(self._engine.send(data))
@@ -255,14 +259,14 @@ class TlsTransport(asyncio.Protocol):
 
     def close(self) -> None:
         """Send what was written and close_notify, then end the connection."""
-        if self.state is State.OPEN and self._engine is not None:
+        if self.state is OPEN and self._engine is not None:
             self._raw.write(self._engine.close())
             self._end()
 
     def abort(self) -> None:
         """Cut the connection, without close_notify: the client must be able to tell that something is missing."""
-        if self.state is not State.CLOSED:
-            self.state = State.CLOSING
+        if self.state is not CLOSED:
+            self.state = CLOSING
             self._raw.abort()
 
     def pause_reading(self) -> None:
@@ -271,7 +275,7 @@ class TlsTransport(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         """Take from the client again."""
-        if self.state is State.OPEN:
+        if self.state is OPEN:
             self._raw.resume_reading()
 
     def unsent_bytes(self) -> int:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import ClientError, UpstreamError
 from proxy.http.codec import RequestHead, ResponseHead
-from proxy.http.head import Client, ClientView, Framing, error_response, request_to_upstream, response_to_client
+from proxy.http.head import Client, Framing, error_response, request_to_upstream, response_to_client
 
 CLIENT = Client.of("192.0.2.7", "fallback.test")
 
@@ -161,7 +161,8 @@ def test_expect_100_continue_in_any_case_and_not_in_http_1_0():
 
 def client(status=200, *headers, method=b"GET", version="1.1", keep_alive=True, upstream_version="1.1"):
     head = ResponseHead(status, b"R", upstream_version, list(headers))
-    return response_to_client(head, ClientView(method, version), keep_alive=keep_alive)
+    request = RequestHead(method, b"/", version, [], keep_alive=True)
+    return response_to_client(head, request, keep_alive=keep_alive)
 
 
 @pytest.mark.parametrize(
