@@ -31,26 +31,33 @@ class Hello:
 _UNKNOWN = Hello(None)
 
 
-def read(data: bytes) -> Hello | None:
-    """Read what a client has sent so far; None: the ClientHello has not come whole yet."""
-    message = b""
-    at = 0
-    while True:
-        if at < len(data) and data[at] != _HANDSHAKE_RECORD:
+def read(data: bytes) -> Hello | int:
+    """Read what a client has sent so far; or how long that must be at least before it is worth reading again.
+
+    So that a client that sends its ClientHello in thousands of pieces has it looked at a few times, not thousands.
+    """
+    message, missing, at = b"", _MESSAGE_HEADER_BYTES, 0
+    while at < len(data):
+        if data[at] != _HANDSHAKE_RECORD or at >= MAX_BYTES:
             return _UNKNOWN
-        size = int.from_bytes(data[at + 3 : at + _RECORD_HEADER_BYTES])
-        end = at + _RECORD_HEADER_BYTES + size
+        end = at + _RECORD_HEADER_BYTES + int.from_bytes(data[at + 3 : at + _RECORD_HEADER_BYTES])
         if end > len(data):
-            return _UNKNOWN if len(data) >= MAX_BYTES else None
+            break
         message += data[at + _RECORD_HEADER_BYTES : end]
-        if len(message) >= _MESSAGE_HEADER_BYTES:
+        at = end
+        missing = _MESSAGE_HEADER_BYTES - len(message)
+        if missing <= 0:
             if message[0] != _CLIENT_HELLO:
                 return _UNKNOWN
-            if len(message) >= _MESSAGE_HEADER_BYTES + int.from_bytes(message[1:4]):
-                break
-        if at >= MAX_BYTES:
-            return _UNKNOWN
-        at = end
+            missing += int.from_bytes(message[1:4])
+            if missing <= 0:
+                return _parse(message)
+    missing -= max(0, len(data) - at - _RECORD_HEADER_BYTES)  # what has come of an unfinished record
+    needed = len(data) + max(1, missing)
+    return needed if needed <= MAX_BYTES else _UNKNOWN
+
+
+def _parse(message: bytes) -> Hello:
     try:
         return Hello(_server_name(message))
     except (IndexError, UnicodeDecodeError):

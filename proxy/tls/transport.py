@@ -74,6 +74,7 @@ class TlsTransport(asyncio.Protocol):
         "_engine",
         "_handshake_timeout_s",
         "_hello",
+        "_hello_needed",
         "_loop",
         "_make_app",
         "_on_failure",
@@ -96,7 +97,8 @@ class TlsTransport(asyncio.Protocol):
     ) -> None:
         self._contexts = contexts
         self._engine: Engine | None = None  # until it is known for which site
-        self._hello = b""
+        self._hello = bytearray()
+        self._hello_needed = 0
         self._make_app = make_app
         self._deadlines = deadlines
         self._handshake_timeout_s = handshake_timeout_s
@@ -123,7 +125,14 @@ class TlsTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.state is OPEN:
-            self._receive(data)
+            engine = self._engine
+            assert engine is not None  # from HANDSHAKE on
+            try:
+                plaintext = engine.receive(data)
+            except TlsError as error:
+                self._fail(str(error))
+                return
+            self._deliver(engine, plaintext)
         elif self.state is HANDSHAKE:
             self._shake(data)
 
@@ -164,10 +173,13 @@ class TlsTransport(asyncio.Protocol):
         if self._app is not None:
             self._app.drain()
 
-    def _begin(self, data: bytes) -> Engine | None:
+    def _begin(self) -> Engine | None:
         """Choose the site by what the ClientHello asks for; None: it has not come whole yet."""
-        hello = clienthello.read(data)
-        if hello is None:
+        if len(self._hello) < self._hello_needed:
+            return None
+        hello = clienthello.read(bytes(self._hello))
+        if isinstance(hello, int):
+            self._hello_needed = hello
             return None
         self.server_name = hello.server_name
         self._engine = Engine(self._contexts.lookup(hello.server_name))
@@ -176,11 +188,11 @@ class TlsTransport(asyncio.Protocol):
     def _shake(self, data: bytes) -> None:
         engine = self._engine
         if engine is None:
-            data = self._hello = self._hello + data
-            engine = self._begin(data)
+            self._hello += data
+            engine = self._begin()
             if engine is None:
                 return
-            self._hello = b""
+            data, self._hello = bytes(self._hello), bytearray()
         try:
             plaintext = engine.receive(data)
         except TlsError as error:
@@ -193,16 +205,6 @@ class TlsTransport(asyncio.Protocol):
         self.state = OPEN
         app = self._app = self._make_app(engine.connection.get_context().get_app_data())
         app.connection_made(self)
-        self._deliver(engine, plaintext)
-
-    def _receive(self, data: bytes) -> None:
-        engine = self._engine
-        assert engine is not None  # in OPEN
-        try:
-            plaintext = engine.receive(data)
-        except TlsError as error:
-            self._fail(str(error))
-            return
         self._deliver(engine, plaintext)
 
     def _deliver(self, engine: Engine, plaintext: bytes) -> None:
