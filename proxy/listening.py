@@ -7,11 +7,13 @@ import socket
 from typing import TYPE_CHECKING
 
 from proxy.errors import StartError
+from proxy.settings.model import ListenAddress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proxy.settings.model import ListenAddress
+SockName = tuple[str | int, ...]
+"""As getsockname gives it: host, port, and two more for IPv6."""
 
 
 def open_sockets(addresses: Sequence[ListenAddress], workers: int) -> list[list[socket.socket]]:
@@ -37,6 +39,16 @@ def open_sockets(addresses: Sequence[ListenAddress], workers: int) -> list[list[
     return sockets
 
 
+def reopen(names: Sequence[tuple[int, SockName]]) -> list[socket.socket]:
+    """Bind again what `names_of` told of sockets that were closed; raises StartError."""
+    return [_bind(family, name, ListenAddress(str(name[0]), int(name[1])), is_shared=True) for family, name in names]
+
+
+def names_of(sockets: Sequence[socket.socket]) -> list[tuple[int, SockName]]:
+    """Family and address of each, for `reopen`."""
+    return [(sock.family, sock.getsockname()) for sock in sockets]
+
+
 def describe(sockets: Sequence[socket.socket]) -> str:
     """Where they listen, as an operator writes it."""
     names = (sock.getsockname() for sock in sockets)
@@ -56,7 +68,7 @@ def _resolve(address: ListenAddress) -> list[tuple[int, str, tuple[int, ...]]]:
     return [(family, str(sockaddr[0]), tuple(map(int, sockaddr[2:]))) for family, _, _, _, sockaddr in found]
 
 
-def _bind(family: int, sockaddr: tuple[str | int, ...], address: ListenAddress, *, is_shared: bool) -> socket.socket:
+def _bind(family: int, sockaddr: SockName, address: ListenAddress, *, is_shared: bool) -> socket.socket:
     try:
         sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:

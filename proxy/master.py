@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy import log, worker
@@ -23,7 +22,8 @@ from proxy.cache.reader import CacheReader
 from proxy.cache.segment import Segment
 from proxy.cache.writer import CacheWriter
 from proxy.demand import Demands
-from proxy.listening import describe, open_sockets
+from proxy.errors import StartError
+from proxy.listening import describe, names_of, open_sockets, reopen
 from proxy.names import NameTable
 from proxy.sites import default_site, is_stapling, load_sites, site_warnings, stapled_certificates, why_not_stapled
 from proxy.tls.context import SiteTls, build_contexts
@@ -42,12 +42,17 @@ _log = logging.getLogger("stapleproxy.master")
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 30.0
 _STEADY_AFTER_S = 60.0
+# A worker that is back so soon finds the clients that came meanwhile in its queue; longer they should not wait there.
+_QUEUE_FOR_S = 0.5
 _START_TIMEOUT_S = 10.0
 # Beyond what the children allow themselves: then they hang, and are killed.
 _GRACE_S = 2.0
 
 _Entry = Callable[[int, int], int]
 """(life_fd, ready_fd) -> exit status: what a child does."""
+
+_Work = Callable[["Sequence[socket.socket]", int, int], int]
+"""The same for a worker, with what it listens on."""
 
 
 def restart_pause_s(last_pause_s: float, lived_s: float) -> float:
@@ -83,8 +88,10 @@ def run(settings: Settings) -> int:
         segment.leave_lock()
         return worker.run(plan, own, life_fd, ready_fd)
 
-    master = _Master(settings, keep, [partial(work, own) for own in sockets])
-    return master.serve(settings.stapling.warmup_timeout_s, describe(sockets[0]))
+    where = describe(sockets[0])
+    return _Master(settings, _Child("keeper", keep), [_Worker(n, work, own) for n, own in enumerate(sockets)]).serve(
+        where
+    )
 
 
 def _lookup(reader: CacheReader, demands: Demands) -> StapleLookup:
@@ -127,6 +134,8 @@ def _default_host(names: tuple[str, ...]) -> str:
 class _Child:
     """One process to be kept alive: what it does, and how it has been going."""
 
+    sockets: Sequence[socket.socket] = ()
+
     def __init__(self, role: str, entry: _Entry) -> None:
         self.role = role
         self.entry = entry
@@ -140,12 +149,32 @@ class _Child:
         self.start_at = 0.0
 
 
+class _Worker(_Child):
+    """A child that listens, on sockets that no other worker has a copy of."""
+
+    def __init__(self, number: int, work: _Work, sockets: list[socket.socket]) -> None:
+        super().__init__(f"worker-{number}", lambda life_fd, ready_fd: work(self.sockets, life_fd, ready_fd))
+        self.sockets = sockets
+        self._names = names_of(sockets)
+
+    def open(self) -> None:
+        """Listen again after `close`; raises StartError."""
+        if not self.sockets:
+            self.sockets = reopen(self._names)
+
+    def close(self) -> None:
+        """Let the kernel give new clients to the others. Whoever was queued here is refused, and may try again."""
+        for sock in self.sockets:
+            sock.close()
+        self.sockets = []
+
+
 class _Master:
-    def __init__(self, settings: Settings, keep: _Entry, work: Sequence[_Entry]) -> None:
+    def __init__(self, settings: Settings, keeper: _Child, workers: Sequence[_Worker]) -> None:
         self._settings = settings
-        self._keeper = _Child("keeper", keep)
-        self._workers = [_Child(f"worker-{number}", entry) for number, entry in enumerate(work)]
-        self._children = [self._keeper, *self._workers]
+        self._keeper = keeper
+        self._workers = workers
+        self._children: list[_Child] = [keeper, *workers]
         self._life_read, self._life_write = os.pipe()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
@@ -153,7 +182,7 @@ class _Master:
         self._stop_signal = 0
         self._stop_count = 0
 
-    def serve(self, warmup_timeout_s: float, where: str) -> int:
+    def serve(self, where: str) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
@@ -161,6 +190,7 @@ class _Master:
         gc.freeze()  # what is shared with the children stays shared: the collector does not write into it
         try:
             self._start(self._keeper)
+            warmup_timeout_s = self._settings.stapling.warmup_timeout_s
             self._wait_until(lambda: self._keeper.is_ready, warmup_timeout_s + _GRACE_S)
             for child in self._workers:
                 if not self._stop_signal:
@@ -214,6 +244,14 @@ class _Master:
                 self._start(child)
 
     def _start(self, child: _Child) -> None:
+        if isinstance(child, _Worker):
+            try:
+                child.open()
+            except StartError as error:
+                child.pause_s = restart_pause_s(child.pause_s, 0.0)
+                child.start_at = time.monotonic() + child.pause_s
+                _log.error("%s: %s; trying again in %.1f s", child.role, error, child.pause_s)  # no bug
+                return
         ready_read, ready_write = os.pipe()
         # A signal between the fork and the child's own handlers would run the master's handler in the child.
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
@@ -242,6 +280,10 @@ class _Master:
             for other in self._children:
                 if other.ready_fd >= 0:
                     os.close(other.ready_fd)
+                if other is not child:
+                    # With a copy here, another worker's socket would go on taking clients that nobody accepts.
+                    for sock in other.sockets:
+                        sock.close()
             log.set_up(self._settings.log_level, child.role)
             signal.pthread_sigmask(signal.SIG_SETMASK, set())
             status = child.entry(self._life_read, ready_write)
@@ -272,11 +314,15 @@ class _Master:
             child.pause_s = restart_pause_s(child.pause_s, now - child.started_at)
             child.start_at = now + child.pause_s
             _log.error("%s[%d] %s; replaced in %.1f s", child.role, pid, _how(status), child.pause_s)
+            if isinstance(child, _Worker) and child.pause_s > _QUEUE_FOR_S:
+                child.close()
 
     def _stop(self) -> None:
         """Workers first, with the time they need; then the keeper. A second signal ends the patience."""
         _log.info("stopping: open requests may take %.0f s", self._settings.drain_timeout_s)
         asked = self._stop_count
+        for worker_ in self._workers:
+            worker_.close()  # and each worker closes its own: then new clients are refused
         for group, timeout_s in ((self._workers, self._settings.drain_timeout_s), ([self._keeper], 0.0)):
             for child in group:
                 if child.pid:

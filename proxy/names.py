@@ -55,6 +55,8 @@ class NameTable(Generic[T]):
                     problems.append(Problem(f"site[{index}].names", what))
         if problems:
             raise ConfigError(*problems)
+        self.is_single = all(value is default for value in self._values.values())
+        """Every name leads to the default: there is no need to know it."""
 
     def lookup(self, server_name: str | None) -> T:
         """Find by the exact name, then by wildcard; the default when there is no name or nothing is found."""

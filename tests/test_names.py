@@ -78,3 +78,10 @@ def test_any_text_is_looked_up_or_refused(text):
     TABLE.lookup(text)
     with suppress(ValueError):
         assert host_name(host_name(text)) == host_name(text)
+
+
+def test_a_table_says_when_the_name_does_not_matter():
+    """One site, whatever its names: a connection need not wait for the name."""
+    assert NameTable([(("a.test", "*.b.test"), 1)], 1).is_single
+    assert NameTable([((), 1)], 1).is_single
+    assert not NameTable([(("a.test",), 1), (("b.test",), 2)], 1).is_single

@@ -40,9 +40,12 @@ def read(data: bytes) -> Hello | int:
     while at < len(data):
         if data[at] != _HANDSHAKE_RECORD or at >= MAX_BYTES:
             return _UNKNOWN
-        end = at + _RECORD_HEADER_BYTES + int.from_bytes(data[at + 3 : at + _RECORD_HEADER_BYTES])
+        size = int.from_bytes(data[at + 3 : at + _RECORD_HEADER_BYTES])
+        end = at + _RECORD_HEADER_BYTES + size
         if end > len(data):
             break
+        if not size:  # RFC 8446 5.1 forbids it; thousands of them would be read again and again
+            return _UNKNOWN
         message += data[at + _RECORD_HEADER_BYTES : end]
         at = end
         missing = _MESSAGE_HEADER_BYTES - len(message)

@@ -82,7 +82,6 @@ class TlsTransport(asyncio.Protocol):
         "_unsent_bytes",
         "deadline_at",
         "peer_host",
-        "server_name",
         "state",
     )
 
@@ -110,8 +109,6 @@ class TlsTransport(asyncio.Protocol):
         self.state = HANDSHAKE
         self.deadline_at = NEVER
         self.peer_host = ""
-        self.server_name: str | None = None
-        """What the client asked for by SNI."""
 
     # Below: asyncio calls these.
 
@@ -175,13 +172,15 @@ class TlsTransport(asyncio.Protocol):
 
     def _begin(self) -> Engine | None:
         """Choose the site by what the ClientHello asks for; None: it has not come whole yet."""
+        if self._contexts.is_single:
+            self._engine = Engine(self._contexts.lookup(None))
+            return self._engine
         if len(self._hello) < self._hello_needed:
             return None
         hello = clienthello.read(bytes(self._hello))
         if isinstance(hello, int):
             self._hello_needed = hello
             return None
-        self.server_name = hello.server_name
         self._engine = Engine(self._contexts.lookup(hello.server_name))
         return self._engine
 

@@ -19,7 +19,7 @@ from integration.clients import curl
 from integration.conftest import free_port
 from integration.front import children_of, is_alive, run, site, toml, wait_until
 
-from proxy.lab.client import ProbeError, probe
+from proxy.lab.client import probe
 
 
 @pytest.fixture
@@ -39,6 +39,23 @@ def test_a_killed_worker_is_replaced_and_the_other_goes_on(lab, stapled, backend
         os.kill(victim, signal.SIGKILL)
         wait_until(lambda: victim not in front.pids("worker") and len(front.pids("worker")) == 2)
         front.wait_for_log(r"worker-0\[\d+\] was ended by SIGKILL; replaced in")
+        for _ in range(8):
+            assert staple(front, lab) is not None
+
+
+def test_while_a_worker_is_not_replaced_the_other_has_all_clients(lab, stapled, backend, tmp_path):
+    """It dies again and again, so the pause grows; nobody is left to wait for it in its queue, and it comes back."""
+    with run(tmp_path, toml(site(backend, stapled), workers=2)) as front:
+        for number in range(4):
+            victim = int(re.findall(r"worker-0\[(\d+)\] started", front.log)[number])
+            os.kill(victim, signal.SIGKILL)
+            if number < 3:
+                wait_until(lambda number=number: len(re.findall(r"worker-0\[\d+\] started", front.log)) == number + 2)
+        wait_until(lambda: "replaced in 0.8 s" in front.log)
+        for _ in range(12):
+            assert staple(front, lab) is not None
+        assert len(re.findall(r"worker-0\[\d+\] started", front.log)) == 4, "all within the pause"
+        wait_until(lambda: len(front.pids("worker")) == 2)
         for _ in range(8):
             assert staple(front, lab) is not None
 
@@ -122,10 +139,20 @@ def request(port, root):
     return connection
 
 
-def test_sigterm_lets_open_requests_finish(lab, stapled, slow_backend, tmp_path):
+def is_refused(port: int) -> bool:
+    """Refused by the kernel, at once: not accepted and left to wait."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_sigterm_lets_open_requests_finish(lab, stapled, slow_backend, tmp_path, workers):
     """New connections are refused meanwhile, idle ones closed at once, and the status is 0."""
     port, asked, gate = slow_backend
-    with run(tmp_path, toml(site(f"http://127.0.0.1:{port}", stapled))) as front:
+    with run(tmp_path, toml(site(f"http://127.0.0.1:{port}", stapled), workers=workers)) as front:
         connection = request(front.port, lab.root)
         wait_until(lambda: asked)
         idle = ssl.create_default_context(cafile=lab.root).wrap_socket(
@@ -135,14 +162,7 @@ def test_sigterm_lets_open_requests_finish(lab, stapled, slow_backend, tmp_path)
         assert idle.recv(100) == b""
         idle.close()
 
-        def is_refused():
-            try:
-                probe("127.0.0.1", front.port, "localhost", roots=lab.root, timeout_s=2)
-            except ProbeError:
-                return True
-            return False
-
-        wait_until(is_refused)
+        wait_until(lambda: is_refused(front.port))
         assert front.process.poll() is None
         gate.set()
         assert connection.getresponse().read() == b"done"
