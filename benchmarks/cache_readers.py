@@ -6,10 +6,11 @@ import multiprocessing
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from multiprocessing.connection import Connection
 
     from cache_stores import Store
@@ -31,18 +32,18 @@ class Rates:
     writes: float
 
 
-def measure(
-    store: Store, entries: Mapping[bytes, bytes], *, readers: int, writes_per_s: int, seconds: float
-) -> Rates:
+def measure(store: Store, entries: Mapping[bytes, bytes], *, readers: int, writes_per_s: int, seconds: float) -> Rates:
     """Let the readers run for so long, each over all keys in an order of its own, after one round to warm up."""
     ends = []
     processes = []
-    jobs = [(_read, (store, entries, number, seconds)) for number in range(readers)]
+    jobs: list[Callable[[Connection], None]] = [
+        partial(_read, store=store, entries=entries, number=number, seconds=seconds) for number in range(readers)
+    ]
     if writes_per_s:
-        jobs.append((_write, (store, entries, writes_per_s, seconds)))
-    for work, arguments in jobs:
+        jobs.append(partial(_write, store=store, entries=entries, per_s=writes_per_s, seconds=seconds))
+    for job in jobs:
         end, other = _FORK.Pipe()
-        process = _FORK.Process(target=work, args=(other, *arguments), daemon=True)
+        process = _FORK.Process(target=job, args=(other,), daemon=True)
         process.start()
         other.close()
         ends.append(end)

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import proxy
 from proxy.cache.layout import MIN_SIZE_BYTES, CacheArgument
@@ -78,19 +79,33 @@ def _filled(segment: Segment, entries: Mapping[bytes, bytes]) -> bool:
     return len(writer.entries()) == len(entries)
 
 
+def through_first_level(segment: Segment, number: int = 0) -> Get:
+    """Read as the handshake does."""
+    get, clock = CacheReader(segment, number).get, time.time
+    return lambda key: get(key, clock())
+
+
+def through_shared_memory(segment: Segment, number: int = 0) -> Get:
+    """Read without the copies of one's own, so that the memory is read and the sum checked each time."""
+    reader = CacheReader(segment, number)
+    get, forget, clock = reader.get, reader._held.clear, time.time  # noqa: SLF001  nothing else needs to forget
+
+    def read(key: bytes) -> bytes | None:
+        forget()
+        return get(key, clock())
+
+    return read
+
+
 @contextlib.contextmanager
 def ours(_folder: Path, entries: Mapping[bytes, bytes]) -> Iterator[Store]:
     with segment_with(entries) as segment:
-
-        def reader(number: int) -> Get:
-            get, clock = CacheReader(segment, number).get, time.time
-            return lambda key: get(key, clock())  # as the handshake does
 
         def writer() -> Put:
             put = CacheWriter(segment).put
             return lambda key, value: put(key, value, time.time() + SERVED_FOR_S, time.time())
 
-        yield Store(proxy.__version__, reader, writer)
+        yield Store(proxy.__version__, partial(through_first_level, segment), writer)
 
 
 @contextlib.contextmanager
@@ -119,11 +134,11 @@ def diskcache(folder: Path, entries: Mapping[bytes, bytes]) -> Iterator[Store]:
 def lmdb(folder: Path, entries: Mapping[bytes, bytes]) -> Iterator[Store]:
     module = _module("lmdb")
 
-    def environment(**more: bool) -> object:
+    def environment(**more: bool) -> Any:
         return module.open(str(folder), map_size=LMDB_MAP_BYTES, sync=False, metasync=False, readahead=False, **more)
 
     def reader(_number: int) -> Get:
-        begin = environment(readonly=True).begin  # type: ignore[attr-defined]
+        begin = environment(readonly=True).begin
 
         def get(key: bytes) -> bytes | None:
             transaction = begin()  # a `with` costs a tenth of a microsecond more
@@ -134,7 +149,7 @@ def lmdb(folder: Path, entries: Mapping[bytes, bytes]) -> Iterator[Store]:
         return get
 
     def writer() -> Put:
-        begin = environment().begin  # type: ignore[attr-defined]
+        begin = environment().begin
 
         def put(key: bytes, value: bytes) -> None:
             with begin(write=True) as transaction:
@@ -143,10 +158,10 @@ def lmdb(folder: Path, entries: Mapping[bytes, bytes]) -> Iterator[Store]:
         return put
 
     filling = environment()
-    with filling.begin(write=True) as transaction:  # type: ignore[attr-defined]
+    with filling.begin(write=True) as transaction:
         for key, value in entries.items():
             transaction.put(key, value)
-    filling.close()  # type: ignore[attr-defined]
+    filling.close()
     yield Store(version("lmdb"), reader, writer)
 
 
@@ -166,12 +181,12 @@ def redis(folder: Path, entries: Mapping[bytes, bytes]) -> Iterator[Store]:
                     raise MissingError("redis-server does not start")
                 time.sleep(POLL_INTERVAL_S)
 
-            def client() -> ModuleType:
-                connected: ModuleType = module.Redis(unix_socket_path=str(path))
-                return connected
+            def client() -> Any:
+                return module.Redis(unix_socket_path=str(path))
 
+            filling = client()
             for key, value in entries.items():
-                client().set(key, value)
+                filling.set(key, value)
             said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
             server_version = said.split("v=", 1)[1].split()[0]
             yield Store(

@@ -38,7 +38,7 @@ class StartError(StapleproxyError):
 
 
 class Reason(StrEnum):
-    """Why a response is refused: one word for the log, the metric, ``explain`` and the lab's fault table."""
+    """Why a response is refused: one word, the same in the log and in ``explain``."""
 
     TOO_LARGE = "too-large"
     UNPARSABLE = "unparsable"
@@ -99,7 +99,7 @@ class ClientError(StapleproxyError):
 
 
 class UpstreamError(StapleproxyError):
-    """The upstream failed: the 502, 503 or 504 status to answer with."""
+    """The upstream failed: the 502 or 504 status to answer with."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"{status}: {detail}")

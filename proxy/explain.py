@@ -14,11 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID as Access
 
 from proxy.errors import FetchFailed, StapleRejected
-from proxy.identity import _access_uris as access_uris
-from proxy.identity import _issuer as find_issuer
-from proxy.identity import _must_staple as says_must_staple
-from proxy.identity import _names as dns_names
-from proxy.identity import one_line
+from proxy.identity import access_uris, dns_names, find_issuer, one_line, says_must_staple
 from proxy.ocsp.response import Rules, require_good, verify
 from proxy.sites import NotStapled
 
@@ -50,8 +46,9 @@ class Answer:
 
     verdict: Verdict
     method: str | None = None
-    """``GET`` or ``POST``; None: no answer came."""
+    """``GET`` or ``POST``; ``connect``: only that it can be reached was tried; None: it failed."""
     elapsed_s: float | None = None
+    """Until the answer, or until it failed."""
 
 
 @dataclass(frozen=True, slots=True)

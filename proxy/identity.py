@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CacheKey = NewType("CacheKey", bytes)
-"""SHA-1 over the DER of a certificate: the key of the stapling cache, as in mod_ssl (sheet 2.1, step 2)."""
+"""SHA-1 over the DER of a certificate: the key of the stapling cache, as in mod_ssl (ssl_stapling_init_cert)."""
 
 _GROUP_OR_OTHERS_MAY_READ = 0o044
 
@@ -52,7 +52,6 @@ class Identity:
     names: tuple[str, ...]
     """DNS names of the certificate, lower case."""
     ocsp_uris: tuple[str, ...]
-    ca_issuers_uris: tuple[str, ...]
     must_staple: bool
     """It carries the TLS Feature extension with status_request (RFC 7633)."""
     cache_key: CacheKey
@@ -80,7 +79,7 @@ def load_identity(files: CertificateFiles, *, where: str) -> Identity:
     if chain and key:
         problems.extend(_mismatch(chain, key, files, where))
     # Only then: a leaf that is not the leaf has another issuer, and one mistake is told once.
-    if chain and extra and not problems and not _issuer(chain[0], extra):
+    if chain and extra and not problems and not find_issuer(chain[0], extra):
         problems.append(Problem(f"{where}.issuer", f"{files.issuer} does not hold the issuer of {files.chain}"))
     if problems or not chain or not key or extra is None:
         raise ConfigError(*problems)
@@ -88,7 +87,7 @@ def load_identity(files: CertificateFiles, *, where: str) -> Identity:
     # feature that it does not know), and warns of what servers need not mind, such as a country of three letters.
     try:
         with catch_warnings(action="ignore", category=UserWarning):
-            return _identity(files, chain, key, _issuer(chain[0], (*chain[1:], *extra)))
+            return _identity(files, chain, key, find_issuer(chain[0], (*chain[1:], *extra)))
     except (ValueError, TypeError, KeyError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         what = f"the first certificate in {files.chain} holds something that cannot be read: {error}"
         raise ConfigError(Problem(f"{where}.chain", " ".join(what.split()))) from None
@@ -132,6 +131,54 @@ def one_line(name: x509.Name) -> str:
     return "".join(c if c.isprintable() else "?" for c in name.rfc4514_string()) or "(no subject)"
 
 
+def find_issuer(leaf: x509.Certificate, candidates: tuple[x509.Certificate, ...]) -> x509.Certificate | None:
+    """Find who signed the leaf: same name, and the signature verifies. A self-signed leaf has nobody to ask."""
+    for candidate in candidates:
+        try:
+            leaf.verify_directly_issued_by(candidate)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            continue
+        if candidate != leaf:
+            return candidate
+    return None
+
+
+def dns_names(leaf: x509.Certificate) -> tuple[str, ...]:
+    """List the certificate's DNS names that a client can ask for, lower case, each once."""
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+            x509.DNSName
+        )
+    except x509.ExtensionNotFound:
+        # RFC 6125, section 6.4.4: the common name counts only where there is no alternative name.
+        found = [str(attribute.value) for attribute in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    return tuple(dict.fromkeys(_usable(found, host_name)))
+
+
+def access_uris(leaf: x509.Certificate, method: x509.ObjectIdentifier) -> tuple[str, ...]:
+    """List the URLs that the certificate names for `method`, OCSP or CA Issuers, in their order."""
+    try:
+        descriptions = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except x509.ExtensionNotFound:
+        return ()
+    uris = [
+        each.access_location.value
+        for each in descriptions
+        if each.access_method == method and isinstance(each.access_location, x509.UniformResourceIdentifier)
+    ]
+    # ldap:// too is written there, by Active Directory above all; nobody fetches it for stapling.
+    return tuple(dict.fromkeys(_usable(uris, check_http_url)))
+
+
+def says_must_staple(leaf: x509.Certificate) -> bool:
+    """Tell whether it carries the TLS Feature extension with status_request (RFC 7633)."""
+    try:
+        features = leaf.extensions.get_extension_for_class(x509.TLSFeature).value
+    except x509.ExtensionNotFound:
+        return False
+    return x509.TLSFeatureType.status_request in features
+
+
 def _identity(
     files: CertificateFiles, chain: tuple[x509.Certificate, ...], key: PrivateKey, issuer: x509.Certificate | None
 ) -> Identity:
@@ -144,10 +191,9 @@ def _identity(
         intermediates=chain[1:],
         issuer=issuer,
         key=key,
-        names=_names(leaf),
-        ocsp_uris=_access_uris(leaf, Access.OCSP),
-        ca_issuers_uris=_access_uris(leaf, Access.CA_ISSUERS),
-        must_staple=_must_staple(leaf),
+        names=dns_names(leaf),
+        ocsp_uris=access_uris(leaf, Access.OCSP),
+        must_staple=says_must_staple(leaf),
         # Not a matter of security: the same key as Apache's is what makes the two caches comparable.
         cache_key=CacheKey(hashlib.sha1(leaf.public_bytes(Encoding.DER), usedforsecurity=False).digest()),
         exposed_key_file=files.key if _is_exposed(files.key) else None,
@@ -184,51 +230,6 @@ def _public_key(certificate: x509.Certificate) -> bytes | None:
         return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm):
         return None
-
-
-def _issuer(leaf: x509.Certificate, candidates: tuple[x509.Certificate, ...]) -> x509.Certificate | None:
-    """Find who signed the leaf: same name, and the signature verifies. A self-signed leaf has nobody to ask."""
-    for candidate in candidates:
-        try:
-            leaf.verify_directly_issued_by(candidate)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-            continue
-        if candidate != leaf:
-            return candidate
-    return None
-
-
-def _names(leaf: x509.Certificate) -> tuple[str, ...]:
-    try:
-        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
-            x509.DNSName
-        )
-    except x509.ExtensionNotFound:
-        # RFC 6125, section 6.4.4: the common name counts only where there is no alternative name.
-        found = [str(attribute.value) for attribute in leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    return tuple(dict.fromkeys(_usable(found, host_name)))
-
-
-def _access_uris(leaf: x509.Certificate, method: x509.ObjectIdentifier) -> tuple[str, ...]:
-    try:
-        descriptions = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
-    except x509.ExtensionNotFound:
-        return ()
-    uris = [
-        each.access_location.value
-        for each in descriptions
-        if each.access_method == method and isinstance(each.access_location, x509.UniformResourceIdentifier)
-    ]
-    # ldap:// too is written there, by Active Directory above all; nobody fetches it for stapling.
-    return tuple(dict.fromkeys(_usable(uris, check_http_url)))
-
-
-def _must_staple(leaf: x509.Certificate) -> bool:
-    try:
-        features = leaf.extensions.get_extension_for_class(x509.TLSFeature).value
-    except x509.ExtensionNotFound:
-        return False
-    return x509.TLSFeatureType.status_request in features
 
 
 def _usable(texts: Iterable[str], check: Callable[[str], str]) -> Iterator[str]:

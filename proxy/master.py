@@ -6,9 +6,11 @@ kill -9 too, the kernel closes that end, and the children leave.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
+import resource
 import select
 import signal
 import time
@@ -25,7 +27,7 @@ from proxy.demand import Demands
 from proxy.errors import StartError
 from proxy.listening import describe, names_of, open_sockets, reopen
 from proxy.names import NameTable
-from proxy.sites import default_site, is_stapling, load_sites, site_warnings, stapled_certificates, why_not_stapled
+from proxy.sites import default_site, is_stapling, site_warnings, stapled_certificates, why_not_stapled
 from proxy.tls.context import SiteTls, build_contexts
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxy.identity import CacheKey
-    from proxy.settings.model import Settings
+    from proxy.settings.model import HttpSettings, Settings
     from proxy.sites import LoadedSite
     from proxy.tls.context import StapleLookup
 
@@ -62,10 +64,9 @@ def restart_pause_s(last_pause_s: float, lived_s: float) -> float:
     return min(max(last_pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. Raises ConfigError or StartError before anything has begun."""
     log.set_up(settings.log_level, "master")
-    sites = load_sites(settings)
     for problem in site_warnings(sites, datetime.now(UTC)):
         _log.warning("%s", problem)
     for site in sites:
@@ -77,6 +78,7 @@ def run(settings: Settings) -> int:
     demands = Demands()
     plan = build_plan(settings, sites, _lookup(CacheReader(segment), demands))
     sockets = open_sockets(settings.listen, settings.worker_count)
+    _raise_descriptor_limit()
 
     def keep(life_fd: int, ready_fd: int) -> int:
         # Imported here, in the child: aiohttp is of no use to the workers, and would be in the memory of each.
@@ -92,6 +94,13 @@ def run(settings: Settings) -> int:
     return _Master(settings, _Child("keeper", keep), [_Worker(n, work, own) for n, own in enumerate(sockets)]).serve(
         where
     )
+
+
+def _raise_descriptor_limit() -> None:
+    """Take as many descriptors as we may: each client can need two, and the usual soft limit is 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # a kernel's own limit may be lower; then it stays as it is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _lookup(reader: CacheReader, demands: Demands) -> StapleLookup:
@@ -116,14 +125,19 @@ def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], staple: Staple
         settings.tls,
         staple,
     )
-    default = contexts[sites.index(default_site(sites))]
+    default = None if settings.tls.unknown_names == "refuse" else contexts[sites.index(default_site(sites))]
     return worker.Plan(
         NameTable([(site.names, context) for site, context in zip(sites, contexts, strict=True)], default),
-        tuple(worker.Route(site.settings.upstream, _default_host(site.names)) for site in sites),
+        tuple(_route(site, settings.http) for site in sites),
         settings.http,
         settings.tls.handshake_timeout_s,
         settings.drain_timeout_s,
     )
+
+
+def _route(site: LoadedSite, http: HttpSettings) -> worker.Route:
+    hosts = NameTable([(site.names, True)], default=False) if http.other_hosts == "refuse" else None
+    return worker.Route(site.settings.upstream, _default_host(site.names), hosts)
 
 
 def _default_host(names: tuple[str, ...]) -> str:
@@ -248,22 +262,36 @@ class _Master:
             try:
                 child.open()
             except StartError as error:
-                child.pause_s = restart_pause_s(child.pause_s, 0.0)
-                child.start_at = time.monotonic() + child.pause_s
-                _log.error("%s: %s; trying again in %.1f s", child.role, error, child.pause_s)  # no bug
+                self._put_off(child, error)
                 return
-        ready_read, ready_write = os.pipe()
+        try:
+            ready_read, ready_write = os.pipe()
+        except OSError as error:
+            self._put_off(child, error)
+            return
         # A signal between the fork and the child's own handlers would run the master's handler in the child.
         signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-        pid = os.fork()
-        if pid == 0:
-            self._become(child, ready_read, ready_write)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
-        os.close(ready_write)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become(child, ready_read, ready_write)
+        except OSError as error:
+            os.close(ready_read)
+            self._put_off(child, error)
+            return
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            os.close(ready_write)
         child.pid, child.ready_fd = pid, ready_read
         child.started_at, child.start_at = time.monotonic(), 0.0
         _log.info("%s[%d] started", child.role, pid)
+
+    def _put_off(self, child: _Child, why: Exception) -> None:
+        """Try again later: a machine that is out of memory or descriptors now is no reason to end what still runs."""
+        child.pause_s = restart_pause_s(child.pause_s, 0.0)
+        child.start_at = time.monotonic() + child.pause_s
+        _log.error("%s cannot be started (%s); trying again in %.1f s", child.role, why, child.pause_s)
 
     def _become(self, child: _Child, ready_read: int, ready_write: int) -> None:
         """Be the child; never returns."""

@@ -13,6 +13,7 @@ from proxy.identity import warnings as identity_warnings
 from proxy.names import NameTable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from proxy.identity import CacheKey
@@ -51,28 +52,31 @@ class NotStapled(StrEnum):
 
 def load_sites(settings: Settings) -> tuple[LoadedSite, ...]:
     """Read all certificates and keys; ConfigError has the mistakes of all sites."""
-    problems: list[Problem] = []
-    sites = tuple(_load_site(site, f"site[{index}]", problems) for index, site in enumerate(settings.site))
-    first, *others = [index for index, site in enumerate(settings.site) if site.default] or [0]
-    what = f"site[{first}] is the default already: only one can be"
-    problems.extend(Problem(f"site[{index}].default", what) for index in others)
-    try:
-        name_table(sites)
-    except ConfigError as error:
-        problems.extend(error.problems)
+    sites, problems = read_sites(dict(enumerate(settings.site)))
     if problems:
         raise ConfigError(*problems)
-    return sites
+    return tuple(sites.values())
+
+
+def read_sites(sites: Mapping[int, Site]) -> tuple[dict[int, LoadedSite], list[Problem]]:
+    """Read what can be read, and list all mistakes; a site's key is its index in the configuration."""
+    problems: list[Problem] = []
+    loaded = {index: _load_site(site, f"site[{index}]", problems) for index, site in sites.items()}
+    first, *others = [index for index, site in sites.items() if site.default] or [0]
+    what = f"site[{first}] is the default already: only one can be"
+    problems.extend(Problem(f"site[{index}].default", what) for index in others)
+    # The table tells sites by their position: one that is not here leaves its place empty.
+    names = [loaded[index].names if index in loaded else () for index in range(max(loaded, default=-1) + 1)]
+    try:
+        NameTable(((each, None) for each in names), None)
+    except ConfigError as error:
+        problems.extend(error.problems)
+    return loaded, problems
 
 
 def default_site(sites: tuple[LoadedSite, ...]) -> LoadedSite:
     """Tell which site answers clients that send no name, or one that no site has."""
     return next((site for site in sites if site.settings.default), sites[0])
-
-
-def name_table(sites: tuple[LoadedSite, ...]) -> NameTable[LoadedSite]:
-    """Build the table from server name to site; ConfigError when two sites claim one name."""
-    return NameTable(((site.names, site) for site in sites), default_site(sites))
 
 
 def site_warnings(sites: tuple[LoadedSite, ...], now: datetime) -> tuple[Problem, ...]:

@@ -40,17 +40,21 @@ _GC_THRESHOLD = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a site's requests go, and the host that stands in where HTTP/1.0 names none."""
+    """Where a site's requests go."""
 
     upstream: UpstreamAddress
     default_host: str
+    """Stands in where HTTP/1.0 names none."""
+    hosts: NameTable[bool] | None
+    """Those that are served; None: any."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """All that a worker needs; a context's app data is the index of its site's route."""
 
-    contexts: NameTable[SSL.Context]
+    contexts: NameTable[SSL.Context | None]
+    """By server name; None: such clients are refused."""
     routes: tuple[Route, ...]
     http: HttpSettings
     handshake_timeout_s: float
@@ -79,7 +83,7 @@ class _Worker:
         for route in plan.routes:
             if route.upstream not in pools:
                 pools[route.upstream] = UpstreamPool(route.upstream, plan.http, self._deadlines, loop)
-        self._sites = [(pools[route.upstream], route.default_host) for route in plan.routes]
+        self._pools = pools
 
     async def serve(self, sockets: Sequence[socket.socket], life_fd: int, ready_fd: int) -> None:
         loop = self._loop
@@ -108,8 +112,9 @@ class _Worker:
 
     def _make_app(self, site: object) -> Frontend:
         assert isinstance(site, int)  # the context's app data, see Plan
-        pool, default_host = self._sites[site]
-        return Frontend(pool, self._plan.http, default_host, is_draining=self._is_draining)
+        route = self._plan.routes[site]
+        pool = self._pools[route.upstream]
+        return Frontend(pool, self._plan.http, route.default_host, route.hosts, is_draining=self._is_draining)
 
     async def _sweep(self) -> None:
         while True:
@@ -133,7 +138,7 @@ class _Worker:
             _log.warning("%d connections cut: still open %.0f s after the stop", len(left), self._plan.drain_timeout_s)
         for transport in left:
             transport.abort()
-        for pool, _ in self._sites:
+        for pool in self._pools.values():
             pool.close()
 
 

@@ -28,9 +28,11 @@ def test_many_workers_reports_are_whole_and_counted_once():
     demands = Demands()
     for _ in range(4):
         if os.fork() == 0:
-            for number in range(200):
-                demands.ask(number.to_bytes(20), 100)
-            os._exit(0)
+            try:
+                for number in range(200):
+                    demands.ask(number.to_bytes(20), 100)
+            finally:
+                os._exit(0)
     for _ in range(4):
         os.wait()
     received = []

@@ -38,9 +38,7 @@ def replaced(files, **changes):
 def test_all_that_is_read_from_a_good_chain(tmp_path):
     """Names, responders in their order and of http alone, issuer, must-staple and the key of the cache."""
     uris = (OCSP_URI, "ldap://ocsp.test/", "https://b.test:8443/x", OCSP_URI)
-    made = make_chain(
-        tmp_path, names=["WWW.test", "*.www.test"], ocsp=uris, ca_issuers=["http://ca.test/ca.der"], must_staple=True
-    )
+    made = make_chain(tmp_path, names=["WWW.test", "*.www.test"], ocsp=uris, must_staple=True)
     identity = load_identity(made.files, where=WHERE)
     assert identity.label == "ec.chain.pem (EC secp256r1)"
     assert identity.leaf == made.leaf
@@ -48,7 +46,6 @@ def test_all_that_is_read_from_a_good_chain(tmp_path):
     assert identity.issuer == made.issuer
     assert identity.names == ("www.test", "*.www.test")
     assert identity.ocsp_uris == (OCSP_URI, "https://b.test:8443/x")
-    assert identity.ca_issuers_uris == ("http://ca.test/ca.der",)
     assert identity.must_staple
     assert identity.cache_key == made.leaf.fingerprint(SHA1())  # noqa: S303  the key of the cache, as Apache's
     assert warnings(identity, NOW) == ()

@@ -11,6 +11,7 @@ from proxy.sites import (
     NotStapled,
     default_site,
     load_sites,
+    read_sites,
     responder_address,
     site_warnings,
     stapled_certificates,
@@ -134,3 +135,15 @@ def test_warnings_say_which_certificate(tmp_path):
 )
 def test_what_the_firewall_must_let_out(url, address):
     assert responder_address(url) == address
+
+
+def test_sites_that_are_left_out_leave_their_places(tmp_path):
+    """What is told of the others bears their own numbers."""
+    made = make_chain(tmp_path)
+    sites = {1: site(made, names=("a.test",), default=True), 3: site(made, names=("a.test",), default=True)}
+    found, problems = read_sites(sites)
+    assert list(found) == [1, 3]
+    assert [str(each) for each in problems] == [
+        "site[3].default: site[1] is the default already: only one can be",
+        "site[3].names: a.test is a name of site[1] as well: set `names` so that each has its own",
+    ]

@@ -1,7 +1,8 @@
-"""The stapling cache in shared memory: shmcb's shape, LRU, one writer, readers without locks.
+"""The stapling cache in shared memory: shmcb's shape, LRU or FIFO, one writer, readers without locks.
 
 Who does what. The master makes the `segment.Segment` and forks. The keeper is the one `writer.CacheWriter`. Each worker
-has a `reader.CacheReader`, asked in every handshake. None of them ever waits for another.
+has a `reader.CacheReader`, asked in every handshake. Whoever wants to look on (`figures`, `entries`) may, from any
+process, even with the file mapped for reading only. None of them ever waits for another.
 
 How a reader knows that what it copied is whole. Each subcache has a sequence number, odd while it is written. A reader
 takes the number, copies, takes it again: odd or changed, it tries again, a bounded number of times, and then has
@@ -12,6 +13,13 @@ How the writer may die anywhere. Every store into the segment leaves each entry 
 so there is nothing to roll back: readers miss while the sequence is odd, and the next writer drops what is not whole
 and makes the number even. The bytes of a response go to where no entry points, or are written under an odd number.
 
-What goes when room is needed: the expired, then the one stapled longest ago (Apache's ring drops the oldest stored,
-however busy). Readers write only the recency stamps, one word each, where any of the values written is right.
+What goes when room is needed. `lru`: the expired, then the one stapled longest ago. `fifo`: the one stored longest ago,
+however busy, as Apache's ring does, with its counting to the last exception; this is for who must behave as Apache.
+
+What readers write. Each counts hits and misses on a line of its own. Of an entry they write, on a line that holds
+nothing else, when it was last stapled, how often, and that it was found over: words that several write at once, where
+any of the values written is good enough. Hits close together are written together (`reader.TELL_INTERVAL_S`).
+
+What a file proves. Nothing: after `Segment.distrust` what an earlier run left is not served until the keeper, which
+has verified it again, vouches for it entry by entry.
 """

@@ -2,15 +2,18 @@
 
 `size` counts what Apache counts, so the same argument holds the same number of entries and bytes of responses here
 and there. Our records are larger than Apache's (sequence number, checksum, recency stamp), so the segment that is
-mapped is larger than `size`: by 4 % at the default. And our data area holds responses only, where Apache's holds
-21 bytes of key and flag with each.
+mapped is larger than `size`: by 9 % at the default. And our data area holds responses only, where Apache's holds
+21 bytes of key and flag with each; with `fifo` they are counted, so that the ring is full when Apache's is.
 
 A segment, all of it in native byte order and on 64-byte lines:
 
-    header      magic, layout version, size, subcaches, indexes, data bytes; then Apache's eight counters
-    subcache *  sequence word on a line of its own (it is read in every handshake, and the stamps are written)
+    header      magic, layout version, size, subcaches, indexes, data bytes, eviction
+                Apache's eight counters
+                the generation
+    readers     one line each for what one reader counts: of its own, so that no counter has two writers
+    subcache *  sequence word and the ring's head (it is read in every handshake, and the stamps are written elsewhere)
                 keys: 20 bytes each, side by side, so that one `bytes.find` looks through all of them
-                slots: one line of eight words for each key
+                slots: two lines for each key, one that the writer writes and one that the readers write
                 data: the responses
 """
 
@@ -20,6 +23,7 @@ import re
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Literal, get_args
 
 DEFAULT_SIZE_BYTES = 524_288
 MIN_SIZE_BYTES = 8192
@@ -27,20 +31,36 @@ MAX_SIZE_BYTES = 4_294_967_295
 PROVIDERS = ("shmcb", "default")
 """Apache registers shmcb under both names."""
 
+Eviction = Literal["lru", "fifo"]
+"""What goes when room is needed: the entry stapled longest ago, or as in Apache the one stored longest ago."""
+EVICTIONS: tuple[Eviction, ...] = get_args(Eviction)
+"""The header has the number."""
+
 MAGIC = b"staples\0"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 LINE_BYTES = 64
 KEY_BYTES = 20
 WORD_BYTES = 8
+RING_RECORD_BYTES = KEY_BYTES + 1
+"""What Apache's ring holds with each response: the key, and mod_ssl's byte that says whether it was a good one."""
 HEADER = struct.Struct("@8s7Q")
+SIZE_WORD, EVICTION_WORD = 2, 6
 COUNTERS_AT = 8
 """The first counter, in words from the start."""
-DATA_START = 2 * LINE_BYTES
+GENERATION_AT = 16
+"""How often the segment was attached to, in words from the start: see `Segment.distrust`."""
+READERS_AT = 24
+"""The line of the first reader, in words from the start: its retrieve hits and misses."""
+MAX_READERS = 64
+"""Lines for readers; where there are more, some share one, and lose a count when both write at once."""
+DATA_START = (3 + MAX_READERS) * LINE_BYTES
 """The first subcache, in bytes from the start."""
+HEAD_WORD = 1
+"""In the line of the sequence word: the slot that the ring begins at, `fifo` only."""
 
 
 class Counter(IntEnum):
-    """Apache's counters, in its order. The writer owns all but the two of retrieval, which many would write."""
+    """Apache's counters, in its order. The writer owns all but the two of retrieval, which the readers' lines have."""
 
     STORES = 0
     REPLACED = 1
@@ -57,15 +77,27 @@ SUMMED = struct.Struct("@dddQQ")
 
 `expiry` is when the entry goes first to make room; `serve_until` is compared at each handshake.
 """
-SLOT = struct.Struct("@dddQQQQd")
-"""The same; then offset, checksum, stamp.
+FOUND = struct.Struct("@dddQQQQQ")
+"""The same, then offset, checksum, generation: the writer's line of a slot.
 
 `offset` is within the data area. `checksum` is the CRC-32 of the key, the words before the offset, and the response.
-`stamp` is when the entry was last stapled; negated, when it was first stored and never stapled since.
+`generation` is the segment's when the writer last answered for the entry.
 """
-FLAGS_WORD, OFFSET_WORD, CHECKSUM_WORD, STAMP_WORD = 3, 5, 6, 7
+SLOT = struct.Struct("@dddQQQQQ ddQd 32x")
+"""The same; then on the readers' line stamp, seen_over, hits, refresh_at.
+
+Any of the values that processes write there at once is right, or right enough; none is relied on.
+`stamp` is when the entry was last stapled; negated, when it was first stored and never stapled since.
+`seen_over` is the entry's own expiry once a reader has found it over: where Apache would have marked it removed.
+`hits` counts how often it was stapled; two workers at the same moment may count once.
+`refresh_at` is when the keeper means to ask again; 0: it has not said.
+"""
+FLAGS_WORD, LENGTH_WORD, OFFSET_WORD, CHECKSUM_WORD, GENERATION_WORD = 3, 4, 5, 6, 7
+STAMP_WORD, SEEN_OVER_WORD, HITS_WORD, REFRESH_WORD = 8, 9, 10, 11
 USED = 1
 """The flag of a slot that holds an entry."""
+HOLE = 2
+"""The flag of a slot whose entry was removed, and whose room is free when it is the oldest: `fifo` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +187,8 @@ def size_for(response_bytes: int) -> int | None:
     return next((size for size in sizes if geometry(size).data_bytes_per_subcache >= response_bytes), None)
 
 
-def header(size_bytes: int) -> bytes:
-    """Return the bytes that a segment of this size begins with.
+def header(size_bytes: int, eviction: Eviction = "lru") -> bytes:
+    """Return the bytes that a segment of this size and eviction begins with.
 
     The words are native, so a file from a machine of the other byte order differs in all of them but the magic.
     """
@@ -168,7 +200,7 @@ def header(size_bytes: int) -> bytes:
         shape.subcaches,
         shape.indexes_per_subcache,
         shape.data_bytes_per_subcache,
-        0,
+        EVICTIONS.index(eviction),
         0,
     )
 

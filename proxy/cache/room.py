@@ -6,14 +6,16 @@ from itertools import count
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
+from proxy.cache.layout import HOLE, RING_RECORD_BYTES, USED
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from proxy.cache.layout import Geometry
 
 
 class Slot(NamedTuple):
-    """A used slot of one subcache; the fields after the key as in `layout.SLOT`, whose order they have."""
+    """One slot of a subcache; the fields after the key as in `layout.SLOT`, whose order they have."""
 
     number: int
     key: bytes
@@ -24,7 +26,44 @@ class Slot(NamedTuple):
     length: int
     offset: int
     checksum: int
+    generation: int
     stamp: float
+    seen_over: float
+    hits: int
+    refresh_at: float
+
+    @property
+    def is_live(self) -> bool:
+        """It holds an entry, expired or not."""
+        return bool(self.flags & USED)
+
+
+class Room(NamedTuple):
+    """What makes room for one more entry: `number` is the slot that it gets."""
+
+    number: int
+    gone: Sequence[Slot]
+    """Live ones and holes, to be freed."""
+    expiries: int
+    """How many of them are to be counted so, and as scrolled out."""
+    scrolled: int
+
+
+# --- lru ---
+
+
+def room_by_lru(slots: Sequence[Slot], shape: Geometry, key: bytes, length: int, now_s: float) -> Room:
+    """Make room for a response of `length` bytes: the expired go, then those stapled longest ago.
+
+    The entry held under the key lends its slot, and its bytes as far as they are needed.
+    """
+    others = [slot for slot in slots if slot.key != key]
+    old = next((slot for slot in slots if slot.key == key), None)
+    gone = least_recent(others, shape, length, now_s)
+    numbers = {slot.number for slot in gone}
+    number = old.number if old else first_free(slot for slot in others if slot.number not in numbers)
+    scrolled = sum(slot.expiry > now_s for slot in gone)
+    return Room(number, gone, len(gone) - scrolled, scrolled)
 
 
 def least_recent(slots: Iterable[Slot], shape: Geometry, length: int, now_s: float) -> list[Slot]:
@@ -32,7 +71,7 @@ def least_recent(slots: Iterable[Slot], shape: Geometry, length: int, now_s: flo
 
     One that was never stapled counts from when it was first stored. No more go than the order makes necessary.
     """
-    waiting = sorted(slots, key=lambda slot: (True, abs(slot.stamp)) if slot.expiry > now_s else (False, slot.expiry))
+    waiting = in_order_of_use(slots, now_s)
     spare_bytes = shape.data_bytes_per_subcache - length - sum(slot.length for slot in waiting)
     spare_slots = shape.indexes_per_subcache - 1 - len(waiting)
     victims = []
@@ -43,6 +82,84 @@ def least_recent(slots: Iterable[Slot], shape: Geometry, length: int, now_s: flo
         spare_bytes += slot.length
         spare_slots += 1
     return victims
+
+
+def in_order_of_use(slots: Iterable[Slot], now_s: float) -> list[Slot]:
+    """Sort by who goes first."""
+    return sorted(slots, key=lambda slot: (True, abs(slot.stamp)) if slot.expiry > now_s else (False, slot.expiry))
+
+
+# --- fifo: Apache's ring (socache_shmcb) ---
+#
+# A slot's number is its place in the ring of slots. Apache has a second ring, of data; only its fill matters here,
+# which is the sum of the records from the oldest to the newest, removed ones included: our own bytes lie wherever they
+# fit, and they always do, being fewer.
+
+
+class Ring(NamedTuple):
+    """The taken slots of a subcache from the oldest to the newest."""
+
+    head: int
+    """Number of the oldest, or where the next one goes if there is none."""
+    taken: Sequence[Slot]
+    """One for each number from the head on. What a killed writer left free among them counts as removed, as a hole."""
+    over: Sequence[Slot]
+    """Those that a reader found expired since the writer last looked: Apache's retrieval makes them holes, and so they
+    are holes above, each to be counted as an expiry."""
+
+
+def ring(slots: Sequence[Slot], head: int) -> Ring:
+    """Read the ring out of all slots of a subcache, given in the order of their numbers."""
+    head %= len(slots)
+    taken = [*slots[head:], *slots[:head]]
+    while taken and not taken[-1].flags & (USED | HOLE):
+        taken.pop()
+    over = [slot for slot in taken if slot.is_live and slot.seen_over == slot.serve_until]
+    return without(Ring(head, taken, over), over)
+
+
+def without(found: Ring, removed: Sequence[Slot]) -> Ring:
+    """Give the ring with these entries as holes."""
+    numbers = {slot.number for slot in removed}
+    taken = [slot._replace(flags=HOLE) if slot.number in numbers else slot for slot in found.taken]
+    return found._replace(taken=taken)
+
+
+def expired_head(found: Ring, now_s: float) -> int:
+    """Tell how many slots Apache's ``expire`` frees: from the oldest on, up to the first that is live.
+
+    An entry that expires behind it stays until it is the oldest.
+    """
+    alive = (number for number, slot in enumerate(found.taken) if slot.is_live and slot.expiry > now_s)
+    return next(alive, len(found.taken))
+
+
+def room_by_fifo(found: Ring, shape: Geometry, length: int, now_s: float) -> Room:
+    """Make room as Apache's ``store`` does, after it has removed the old entry: `found` has that as a hole.
+
+    First what is expired at the head, then the oldest whatever they are, one by one until the record fits.
+    """
+    count_gone = expired_head(found, now_s)
+    expiries = sum(slot.is_live for slot in found.taken[:count_gone])
+    spare_bytes = shape.data_bytes_per_subcache - ring_bytes(found.taken[count_gone:])
+    scrolled = 0
+    for oldest in found.taken[count_gone:]:
+        is_full = len(found.taken) - count_gone == shape.indexes_per_subcache
+        if not is_full and spare_bytes >= length + RING_RECORD_BYTES:
+            break
+        count_gone += 1
+        spare_bytes += ring_bytes([oldest])
+        scrolled += count_gone < len(found.taken)  # Apache does not count the one that empties the subcache
+    number = (found.head + len(found.taken)) % shape.indexes_per_subcache
+    return Room(number, found.taken[:count_gone], expiries, scrolled)
+
+
+def ring_bytes(slots: Iterable[Slot]) -> int:
+    """Count what the records of these slots take in Apache's ring of data."""
+    return sum(slot.length + RING_RECORD_BYTES for slot in slots if slot.flags & (USED | HOLE))
+
+
+# --- where the bytes lie ---
 
 
 def first_free(slots: Iterable[Slot]) -> int:

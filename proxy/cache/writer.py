@@ -4,34 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from zlib import crc32
 
 from proxy.cache import layout
-from proxy.cache.layout import FLAGS_WORD, KEY_BYTES, OFFSET_WORD, SLOT, STAMP_WORD, SUMMED, USED, WORD_BYTES, Counter
-from proxy.cache.room import Slot, first_free, first_gap, in_order_of_data, least_recent
+from proxy.cache.entries import checksum, entry_of, ring_of, slots_of, whole_entries
+from proxy.cache.layout import (
+    CHECKSUM_WORD,
+    FLAGS_WORD,
+    GENERATION_AT,
+    GENERATION_WORD,
+    HEAD_WORD,
+    HITS_WORD,
+    HOLE,
+    KEY_BYTES,
+    OFFSET_WORD,
+    REFRESH_WORD,
+    RING_RECORD_BYTES,
+    SEEN_OVER_WORD,
+    SLOT,
+    STAMP_WORD,
+    SUMMED,
+    USED,
+    WORD_BYTES,
+    Counter,
+)
+from proxy.cache.room import first_gap, in_order_of_data, ring_bytes, room_by_fifo, room_by_lru, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from proxy.cache.entries import Entry
     from proxy.cache.layout import Place
+    from proxy.cache.room import Slot
     from proxy.cache.segment import Segment
 
 logger = logging.getLogger(__name__)
 
 _WORD_MASK = 2**64 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What the cache holds under one key; `last_stapled_s` is None when it has not been stapled yet."""
-
-    key: bytes
-    response: bytes
-    serve_until_s: float
-    stored_s: float
-    last_stapled_s: float | None
 
 
 class CacheWriter:
@@ -44,56 +53,58 @@ class CacheWriter:
         self._segment = segment
         self._shape = segment.geometry
         self._places = segment.geometry.places()
+        self._is_ring = segment.eviction == "fifo"
         dropped = sum(self._repair(place) for place in self._places)
         if dropped:
             logger.warning("stapling cache: %d damaged or unfinished entries were dropped", dropped)
 
     def put(self, key: bytes, response: bytes, serve_until_s: float, now_s: float) -> None:
-        """Store a response, in the place of the one held before; raise ValueError when it fits no subcache."""
+        """Store a response, in the place of the one held before; raise ValueError when it fits no subcache.
+
+        With `fifo` the old one is gone even then, as in Apache.
+        """
         if len(key) != KEY_BYTES:
             raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
-        length = len(response)
-        if length > self._shape.data_bytes_per_subcache:
-            size = layout.size_for(length)
-            raise ValueError(
-                f"a response of {length} bytes does not fit into the stapling cache, which takes"
-                f" {self._shape.data_bytes_per_subcache} at most: "
-                + (f"shmcb:PATH({size}) would do" if size else "no size would do")
-            )
-        # It expires, which is to go first, when it may not be served any more.
-        summed = SUMMED.pack(serve_until_s, serve_until_s, now_s, USED, length)
-        checksum = crc32(response, crc32(summed, crc32(key)))
         place = self._place(key)
-        slots = self._slots(place)
+        self._take_note_of_those_over(place)
+        slots = self._live(place)
         old = next((slot for slot in slots if slot.key == key), None)
-        number = old.number if old else first_free(slots)
-        offset = first_gap(slots, self._shape, length) if number < self._shape.indexes_per_subcache else None
+        self._require_fit(place, old, len(response))
+        if self._is_ring:
+            found = ring_of(self._segment, place)
+            room = room_by_fifo(without(found, [old] if old else []), self._shape, len(response), now_s)
+        else:
+            room = room_by_lru(slots, self._shape, key, len(response), now_s)
+        offset = first_gap(slots, self._shape, len(response))
         if offset is not None:
             # No entry points there. A reader that copies one dropped earlier sees that the sequence has moved on.
             self._fill(place, offset, response)
         with self._writing(place):
+            if old and (self._is_ring or offset is None):
+                self._mark(place, [old], self._removed)
+            self._mark(place, room.gone, 0)
+            if self._is_ring:
+                # Before the slot is written, which may be the one that was the oldest.
+                self._segment.words[place.sequence_at + HEAD_WORD] = found.head + len(room.gone)
             if offset is None:
-                number, offset = self._make_room(place, slots, old, length, now_s)
+                offset = self._make_gap(place, len(response))
                 self._fill(place, offset, response)
-            slot_at = self._slot_word(place, number)
-            key_at = place.keys_at + number * KEY_BYTES
-            self._segment.raw[key_at : key_at + KEY_BYTES] = key
-            self._segment.raw[slot_at * WORD_BYTES : slot_at * WORD_BYTES + SUMMED.size] = summed
-            self._segment.words[slot_at + OFFSET_WORD] = offset
-            if not old:  # a refreshed entry keeps its stamp: being fetched again is not being used
-                self._segment.times[slot_at + STAMP_WORD] = -now_s
-            self._segment.words[slot_at + layout.CHECKSUM_WORD] = checksum
+            self._write_slot(place, room.number, old, key, response, offset, serve_until_s, now_s)
         self._count(Counter.REPLACED if old else Counter.STORES)
+        self._count(Counter.EXPIRIES, room.expiries)
+        self._count(Counter.SCROLLED, room.scrolled)
 
     def get(self, key: bytes) -> Entry | None:
         """Return the entry, expired or not; None when there is no whole one."""
         place = self._place(key)
-        return next((self._entry(place, slot) for slot in self._slots(place) if slot.key == key), None)
+        held = (entry_of(self._segment, place, slot) for slot in self._live(place) if slot.key == key)
+        return next((entry for entry in held if entry), None)
 
     def remove(self, key: bytes) -> bool:
         """Drop the entry; tell whether there was one."""
         place = self._place(key)
-        held = [slot for slot in self._slots(place) if slot.key == key]
+        self._take_note_of_those_over(place)
+        held = [slot for slot in self._live(place) if slot.key == key]
         if held:
             self._drop(place, held)
         self._count(Counter.REMOVE_HITS if held else Counter.REMOVE_MISSES)
@@ -101,35 +112,40 @@ class CacheWriter:
 
     def entries(self) -> list[Entry]:
         """Return all whole entries, expired or not."""
-        found = (self._entry(place, slot) for place in self._places for slot in self._slots(place))
-        return [entry for entry in found if entry]
+        return whole_entries(self._segment)
+
+    def vouch_for(self, key: bytes) -> None:
+        """Let an entry be served that was there when the segment was attached to: it has been verified again."""
+        place = self._place(key)
+        for slot in self._live(place):
+            if slot.key == key and slot.generation != self._generation:
+                with self._writing(place):  # readers keep that there was nothing to serve
+                    self._segment.words[self._slot_word(place, slot.number) + GENERATION_WORD] = self._generation
+
+    def note_refresh(self, key: bytes, refresh_at_s: float) -> None:
+        """Note when the next response will be asked for. Nothing here goes by it: it is for who looks on."""
+        place = self._place(key)
+        for slot in self._live(place):
+            if slot.key == key:
+                self._segment.times[self._slot_word(place, slot.number) + REFRESH_WORD] = refresh_at_s
+
+    @property
+    def _generation(self) -> int:
+        return self._segment.words[GENERATION_AT]
+
+    @property
+    def _removed(self) -> int:
+        """The flags of an entry that was removed."""
+        return HOLE if self._is_ring else 0
 
     def _place(self, key: bytes) -> Place:
         return self._places[key[0] & (self._shape.subcaches - 1)]
 
-    def _slots(self, place: Place) -> list[Slot]:
-        size = self._shape.indexes_per_subcache
-        keys = bytes(self._segment.raw[place.keys_at : place.keys_at + size * KEY_BYTES])
-        table = self._segment.raw[place.slots_at : place.slots_at + size * SLOT.size]
-        return [
-            Slot(number, keys[number * KEY_BYTES : (number + 1) * KEY_BYTES], *fields)
-            for number, fields in enumerate(SLOT.iter_unpack(table))
-            if fields[FLAGS_WORD] & USED
-        ]
+    def _live(self, place: Place) -> list[Slot]:
+        return [slot for slot in slots_of(self._segment, place) if slot.is_live]
 
     def _slot_word(self, place: Place, number: int) -> int:
         return (place.slots_at + number * SLOT.size) // WORD_BYTES
-
-    def _entry(self, place: Place, slot: Slot) -> Entry | None:
-        if slot.offset + slot.length > self._shape.data_bytes_per_subcache:
-            return None
-        start = place.data_at + slot.offset
-        response = bytes(self._segment.raw[start : start + slot.length])
-        summed = SUMMED.pack(slot.expiry, slot.serve_until, slot.stored, slot.flags, slot.length)
-        if crc32(response, crc32(summed, crc32(slot.key))) != slot.checksum:
-            return None
-        stapled = slot.stamp if slot.stamp > 0 else None
-        return Entry(slot.key, response, slot.serve_until, slot.stored, stapled)
 
     @contextlib.contextmanager
     def _writing(self, place: Place) -> Iterator[None]:
@@ -146,36 +162,70 @@ class CacheWriter:
         finally:
             words[at] = (odd + 1) & _WORD_MASK
 
+    def _require_fit(self, place: Place, old: Slot | None, length: int) -> None:
+        overhead = RING_RECORD_BYTES if self._is_ring else 0
+        most = self._shape.data_bytes_per_subcache - overhead
+        if length <= most:
+            return
+        if old and self._is_ring:
+            self._drop(place, [old])  # Apache removes the old one before it looks whether the new one fits
+        size = layout.size_for(length + overhead)
+        raise ValueError(
+            f"a response of {length} bytes does not fit into the stapling cache, which takes {most} at most: "
+            + (f"shmcb:PATH({size}) would do" if size else "no size would do")
+        )
+
+    def _take_note_of_those_over(self, place: Place) -> None:
+        """Make holes of what readers found expired, and count it, as Apache's retrieval does by itself."""
+        if self._is_ring and (over := ring_of(self._segment, place).over):
+            self._drop(place, over)
+            self._count(Counter.EXPIRIES, len(over))
+
     def _fill(self, place: Place, offset: int, response: bytes) -> None:
         start = place.data_at + offset
         self._segment.raw[start : start + len(response)] = response
 
-    def _clear(self, place: Place, slot: Slot) -> None:
-        self._segment.words[self._slot_word(place, slot.number) + FLAGS_WORD] = 0
+    def _write_slot(
+        self,
+        place: Place,
+        number: int,
+        old: Slot | None,
+        key: bytes,
+        response: bytes,
+        offset: int,
+        serve_until_s: float,
+        now_s: float,
+    ) -> None:
+        raw, words, times = self._segment.raw, self._segment.words, self._segment.times
+        at, key_at = self._slot_word(place, number), place.keys_at + number * KEY_BYTES
+        # It expires, which is to go first, when it may not be served any more.
+        summed = SUMMED.pack(serve_until_s, serve_until_s, now_s, USED, len(response))
+        raw[key_at : key_at + KEY_BYTES] = key
+        raw[at * WORD_BYTES : at * WORD_BYTES + SUMMED.size] = summed
+        words[at + OFFSET_WORD] = offset
+        words[at + GENERATION_WORD] = self._generation
+        times[at + SEEN_OVER_WORD] = 0.0
+        # A refreshed entry keeps its stamp and its hits: being fetched again is not being used.
+        if not old:
+            times[at + STAMP_WORD], words[at + HITS_WORD], times[at + REFRESH_WORD] = -now_s, 0, 0.0
+        elif old.number != number:
+            times[at + STAMP_WORD], words[at + HITS_WORD] = old.stamp, old.hits
+            times[at + REFRESH_WORD] = old.refresh_at
+        words[at + CHECKSUM_WORD] = checksum(key, serve_until_s, serve_until_s, now_s, USED, response)
+
+    def _mark(self, place: Place, slots: Iterable[Slot], flags: int) -> None:
+        for slot in slots:
+            self._segment.words[self._slot_word(place, slot.number) + FLAGS_WORD] = flags
 
     def _drop(self, place: Place, slots: Iterable[Slot]) -> None:
         with self._writing(place):
-            for slot in slots:
-                self._clear(place, slot)
+            self._mark(place, slots, self._removed)
 
-    def _make_room(
-        self, place: Place, slots: list[Slot], old: Slot | None, length: int, now_s: float
-    ) -> tuple[int, int]:
-        """Drop and move entries until `length` bytes fit; return the number of a free slot and the offset."""
-        others = [slot for slot in slots if slot is not old]
-        victims = least_recent(others, self._shape, length, now_s)
-        for slot in victims:
-            self._clear(place, slot)
-            self._count(Counter.SCROLLED if slot.expiry > now_s else Counter.EXPIRIES)
-        if old:
-            self._clear(place, old)
-        gone = {slot.number for slot in victims}
-        rest = [slot for slot in others if slot.number not in gone]
-        number = old.number if old else first_free(rest)  # its own slot has its stamp
-        offset = first_gap(rest, self._shape, length)
-        if offset is None:
-            offset = self._compact(place, rest)
-        return number, offset
+    def _make_gap(self, place: Place, length: int) -> int:
+        """Return the offset of `length` free bytes, which there are; entries are moved together where it must be."""
+        slots = self._live(place)
+        offset = first_gap(slots, self._shape, length)
+        return self._compact(place, slots) if offset is None else offset
 
     def _compact(self, place: Place, slots: Iterable[Slot]) -> int:
         """Move the data of all `slots` to the front; return where it ends.
@@ -191,17 +241,23 @@ class CacheWriter:
         return end
 
     def _repair(self, place: Place) -> int:
-        """Drop what is not whole, and whatever lies over another; return how many."""
+        """Free what is not whole, and whatever lies over another; return how many."""
         damaged, end = [], 0
-        for slot in in_order_of_data(self._slots(place)):
-            if slot.offset >= end and self._entry(place, slot):
+        for slot in in_order_of_data(self._live(place)):
+            if slot.offset >= end and entry_of(self._segment, place, slot):
                 end = slot.offset + slot.length
             else:
                 damaged.append(slot)
         if damaged or self._segment.words[place.sequence_at] & 1:
-            self._drop(place, damaged)
+            with self._writing(place):
+                self._mark(place, damaged, 0)
+        if self._is_ring:
+            found = ring_of(self._segment, place)
+            if ring_bytes(found.taken) > self._shape.data_bytes_per_subcache:
+                # The length of a removed one is damaged: what it says it takes would push others out.
+                self._mark(place, [slot for slot in found.taken if not slot.is_live], 0)
         return len(damaged)
 
-    def _count(self, counter: Counter) -> None:
+    def _count(self, counter: Counter, more: int = 1) -> None:
         at = layout.COUNTERS_AT + counter
-        self._segment.words[at] = (self._segment.words[at] + 1) & _WORD_MASK
+        self._segment.words[at] = (self._segment.words[at] + more) & _WORD_MASK

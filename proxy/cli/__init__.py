@@ -1,6 +1,7 @@
 """The command line: one file a command, imported when it is used.
 
-Exit status: 0 done, 1 this machine refuses what is asked for, 2 the configuration or the command line is wrong.
+Exit status: 0 done; 1 this machine refuses what is asked for, and of `explain --live` that something would not be
+stapled, of `lab` that its proof failed; 2 the configuration or the command line is wrong; 130 Ctrl-C ended the serving.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _COMMANDS = {
     "serve": "proxy.cli.serve",
     "check": "proxy.cli.check",
     "explain": "proxy.cli.explain",
+    "staples": "proxy.cli.staples",
     "lab": "proxy.cli.lab",
 }
 """Each module has a command of the same name. In the order in which the help lists them."""

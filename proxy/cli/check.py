@@ -30,18 +30,13 @@ def check(file: Path) -> None:
     Example:
       stapleproxy check /etc/stapleproxy/stapleproxy.toml
     """  # noqa: D301  \b is click's mark for lines to leave as they are
-    from proxy.settings.toml import in_file, load
-    from proxy.sites import load_sites, site_warnings
-    from proxy.tls.context import SiteTls, build_contexts
+    from proxy.configuration import read_file, refused_by_openssl
+    from proxy.settings.toml import in_file
+    from proxy.sites import site_warnings
 
-    settings = load(file)
-    try:
-        sites = load_sites(settings)
-        # What only OpenSSL can judge: cipher names, groups, keys too short for its security level.
-        tls = [SiteTls(f"site[{index}]", site.identities, stapling=False, app=None) for index, site in enumerate(sites)]
-        build_contexts(tls, settings.tls, lambda _key, _now: None)
-    except ConfigError as error:
-        raise in_file(file, error) from None
+    settings, sites = read_file(file)
+    if refused := refused_by_openssl(dict(enumerate(sites)), settings.tls):
+        raise in_file(file, ConfigError(*refused))
     now = datetime.now(UTC)
     for line in describe(sites, settings, now):
         click.echo(line)

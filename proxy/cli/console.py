@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PIPE_COLUMNS = 200
 """Where no terminal gives a width: what reads a pipe should not get its lines folded."""
@@ -13,3 +17,11 @@ PIPE_COLUMNS = 200
 def make_console() -> Console:
     """Write to standard output; rich itself leaves colours out where that is no terminal."""
     return Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Lay cells out in columns; no cell is folded, and no line ends with blanks."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

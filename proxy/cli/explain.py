@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from proxy.cli.console import make_console
+from proxy.configuration import read_file
 from proxy.errors import ConfigError, FetchFailed, Problem
 from proxy.explain import (
     Answer,
@@ -38,12 +41,12 @@ from proxy.ocsp.response import Rules
 from proxy.ocsp.signer import PARSE_ERRORS
 from proxy.pem import read_certificates
 from proxy.settings.model import StaplingSettings
-from proxy.settings.toml import in_file, load
-from proxy.sites import NotStapled, load_sites, responder_urls, why_not_stapled
+from proxy.sites import NotStapled, responder_urls, why_not_stapled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from cryptography import x509
     from rich.console import Console
 
 CONNECT_WITHIN_S = 10.0
@@ -62,7 +65,9 @@ class Target:
 
 @click.command(short_help="Tell what stapling needs, and whether it would work.")
 @click.argument("target")
-@click.option("--live", is_flag=True, help="Ask each responder now.")
+@click.option(
+    "--live", is_flag=True, help="Ask each responder now; without the issuer's certificate only connect to it."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.option("--name", help="Server name to ask HOST:PORT for.  [default: HOST]")
 @click.pass_context
@@ -123,13 +128,8 @@ def certificate_readable(source: str) -> Iterator[None]:
 
 
 def read_configuration(path: Path) -> Target:
-
-    settings = load(path)
+    settings, sites = read_file(path)
     leaves = []
-    try:
-        sites = load_sites(settings)
-    except ConfigError as error:
-        raise in_file(path, error) from None
     for index, site in enumerate(sites):
         for number, identity in enumerate(site.identities):
             urls = responder_urls(identity, site.settings, settings)
@@ -148,7 +148,6 @@ def read_configuration(path: Path) -> Target:
 
 
 def read_server(target: str, host: str, port: int, name: str | None) -> Target:
-
     try:
         seen = probe(host, port, name or host, roots=None, timeout_s=CONNECT_WITHIN_S)
     except ProbeError as error:
@@ -178,26 +177,54 @@ async def examine(target: Target, *, live: bool) -> list[Explained]:
 
         async def asked(responder: Responder, leaf: Leaf) -> Responder:
             async with gate:
-                return replace(responder, answer=await ask(fetcher, responder.uri, leaf, rules))
+                if leaf.issuer is None:
+                    return replace(responder, answer=await reach(responder, target.stapling.fetch_timeout_s))
+                return replace(responder, answer=await ask(fetcher, responder.uri, leaf, leaf.issuer, rules))
 
         return [
             replace(each, responders=tuple(await asyncio.gather(*(asked(one, leaf) for one in each.responders))))
-            if leaf.issuer is not None
-            else each
             for each, leaf in zip(explained, target.leaves, strict=True)
         ]
 
 
-async def ask(fetcher: Fetcher, uri: str, leaf: Leaf, rules: Rules) -> Answer:
-
-    assert leaf.issuer is not None  # else there is nothing to ask with, and the caller does not
+async def ask(fetcher: Fetcher, uri: str, leaf: Leaf, issuer: x509.Certificate, rules: Rules) -> Answer:
     started_at = time.monotonic()
     try:
-        fetched = await fetcher.fetch(uri, build_request(leaf.certificate, leaf.issuer))
+        fetched = await fetcher.fetch(uri, build_request(leaf.certificate, issuer))
     except FetchFailed as error:
-        return Answer(refused(error))
-    elapsed_s = time.monotonic() - started_at
-    return Answer(judge(fetched.body, leaf, datetime.now(UTC), rules), fetched.method, round(elapsed_s, 4))
+        return Answer(refused(error), elapsed_s=seconds_since(started_at))
+    elapsed_s = seconds_since(started_at)
+    return Answer(judge(fetched.body, leaf, datetime.now(UTC), rules), fetched.method, elapsed_s)
+
+
+async def reach(responder: Responder, timeout_s: float) -> Answer:
+    """Only connect: a request is made of the issuer's name and key, and here they are not known."""
+    started_at = time.monotonic()
+    method = None
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(responder.host, responder.port)
+        writer.close()
+        method, how = "connect", "it accepts connections"
+    except TimeoutError:
+        how = f"it does not accept connections within {timeout_s:g} s"
+    except (OSError, UnicodeError) as error:  # UnicodeError: the name is none that DNS could be asked for
+        how = f"it cannot be reached ({reason_of(error)})"
+    detail = f"{how}; a response can only be asked for with the issuer's certificate"
+    return Answer(Verdict(False, NotStapled.NO_ISSUER, detail), method, seconds_since(started_at))
+
+
+def reason_of(error: OSError | UnicodeError) -> str:
+    # asyncio puts words of its own around the system's, or joins those of several addresses.
+    if isinstance(error, socket.gaierror):
+        return "its name has no address"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return " ".join(str(error).split())
+
+
+def seconds_since(started_at: float) -> float:
+    return round(time.monotonic() - started_at, 4)
 
 
 def show(console: Console, target: Target, explained: Iterable[Explained]) -> None:
@@ -243,8 +270,9 @@ def facts_of(target: Target, explained: Explained) -> Iterator[tuple[str, str | 
 
 def answer_text(answer: Answer) -> Text:
     text = verdict_text(answer.verdict, "would be stapled", "would not be stapled")
-    if answer.method is not None and answer.elapsed_s is not None:
-        text = Text(f"{answer.method}, {answer.elapsed_s * 1000:.0f} ms; ") + text
+    if answer.elapsed_s is not None:
+        method = f"{answer.method}, " if answer.method else ""
+        text = Text(f"{method}{answer.elapsed_s * 1000:.0f} ms; ") + text
     return text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -13,14 +14,15 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
-from rich.table import Table
 
-from proxy.cli.console import make_console
-from proxy.lab.client import ProbeError, ProbeResult, probe
+from proxy.cli.console import aligned, make_console
+from proxy.lab.client import ProbeError, probe
 from proxy.lab.stack import HOST, LabError, Stack, running_stack
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from proxy.ocsp.response import Staple
 
 SERVER_NAME = "localhost"
 LOOK_INTERVAL_S = 0.5
@@ -40,7 +42,8 @@ LOOK_INTERVAL_S = 0.5
 def lab(*, once: bool, folder: Path | None, port: int, validity_s: int) -> None:
     """Run a CA, an OCSP responder, a backend and the proxy on loopback, and prove that the proxy staples.
 
-    Stays up until Ctrl-C, then stops all of them.
+    Stays up until Ctrl-C, then stops all of them. To revoke a certificate, change the V that begins its line in the
+    folder's index.txt to R: the responder's next answer says so.
 
     \b
     Examples:
@@ -50,6 +53,8 @@ def lab(*, once: bool, folder: Path | None, port: int, validity_s: int) -> None:
     """  # noqa: D301  \b is click's mark for lines to leave as they are
     console = make_console()
     # As Ctrl-C does: what was started is stopped on the way out.
+    # SIGINT too: a script's background commands begin with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda received, _frame: sys.exit(128 + received))
     try:
@@ -58,10 +63,11 @@ def lab(*, once: bool, folder: Path | None, port: int, validity_s: int) -> None:
                 folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="stapleproxy-lab-")))
             else:
                 folder = folder.absolute()
-                folder.mkdir(parents=True, exist_ok=True)
             with console.status("Starting CA, responder, backend and proxy …"):
                 stack = resources.enter_context(running_stack(folder, port=port, validity_s=validity_s))
             show_places(console, stack)
+            if not once:
+                show_commands(console, stack)
             is_proven = prove(console, stack)
             if once:
                 sys.exit(0 if is_proven else 1)
@@ -70,51 +76,68 @@ def lab(*, once: bool, folder: Path | None, port: int, validity_s: int) -> None:
                 stack.check_alive()
                 time.sleep(LOOK_INTERVAL_S)
     except (LabError, ProbeError, OSError) as error:
-        console.print(f"[bold red]The lab failed:[/] {escape(str(error))}")
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        console.print(f"[bold red]The lab failed:[/] {escape(why)}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("Stopped.")
+        sys.exit(128 + signal.SIGINT)
 
 
 def show_places(console: Console, stack: Stack) -> None:
-    places = Table.grid(padding=(0, 2))
-    for name, place in (
+    places = [
         ("proxy", f"https://{SERVER_NAME}:{stack.port}/"),
         ("OCSP responder", stack.responder_url),
         ("backend", stack.backend_url),
         ("root certificate", str(stack.root_pem)),
         ("configuration, logs", str(stack.folder)),
-    ):
-        places.add_row(name, escape(place))
-    console.print(places)
+    ]
+    console.print(aligned(places), markup=False, soft_wrap=True)
+
+
+def show_commands(console: Console, stack: Stack) -> None:
     root, where = shlex.quote(str(stack.root_pem)), f"{HOST}:{stack.port}"
     console.print("\nTry in another terminal:")
     for command in (
         f"openssl s_client -connect {where} -servername {SERVER_NAME} -status -CAfile {root} </dev/null",
         f"curl --cacert {root} --cert-status https://{SERVER_NAME}:{stack.port}/",
-        f"stapleproxy explain --live {where} --name {SERVER_NAME}",
+        f"{own_command(sys.argv[0])} explain --live {where} --name {SERVER_NAME}",
     ):
         console.print(f"  {command}", soft_wrap=True, markup=False)
 
 
+def own_command(started_as: str) -> str:
+    """Write the command that this process was started by as a shell in any folder takes it, once installed."""
+    path = Path(started_as).absolute()
+    if path.name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m proxy"
+    found = shutil.which(path.name)
+    return shlex.quote(path.name if found and Path(found).absolute() == path else str(path))
+
+
 def prove(console: Console, stack: Stack) -> bool:
     """Make one request for each of the two certificates; tell whether both were answered with a good staple."""
-    table = Table("certificate", "HTTP", "OCSP", "thisUpdate", "nextUpdate", "signed by", "TLS", "time", box=None)
+    rows = [("key", "HTTP", "OCSP", "thisUpdate", "nextUpdate", "signed by", "TLS", "time")]
+    refusals = []
     is_proven = True
     for kind in ("ec", "rsa"):
         started_at = time.monotonic()
         result = probe(HOST, stack.port, SERVER_NAME, roots=stack.root_pem, kind=kind, request_path="/")
         taken_s = time.monotonic() - started_at
         is_proven &= result.http_status == 200 and result.staple is not None
-        table.add_row(
-            kind.upper(),
-            str(result.http_status),
-            *describe_staple(result),
-            result.tls_version,
-            f"{taken_s * 1000:.0f} ms",
+        if result.staple_refusal is not None:
+            refusals.append(f"{kind.upper()}: {result.staple_refusal}")
+        rows.append(
+            (
+                kind.upper(),
+                str(result.http_status),
+                *describe_staple(result.staple),
+                result.tls_version.removeprefix("TLSv"),
+                f"{taken_s * 1000:.0f} ms",
+            )
         )
-    console.print("\nOne request through the proxy for each certificate, its staple verified by the client:")
-    console.print(table)
+    console.print("\nOne request through the proxy for each key, its staple verified by the client:")
+    console.print("\n".join([aligned(rows), *refusals]), markup=False, soft_wrap=True)
     if is_proven:
         console.print("[bold green]Both staples are good.[/]")
     else:
@@ -123,12 +146,13 @@ def prove(console: Console, stack: Stack) -> bool:
     return is_proven
 
 
-def describe_staple(result: ProbeResult) -> tuple[str, str, str, str]:
-    """Say what the staple is in the words of the table."""
-    staple = result.staple
+def describe_staple(staple: Staple | None) -> tuple[str, str, str, str]:
+    """Say what the staple is in the words of the table, which has to fit 80 columns: a date only where it is needed."""
     if staple is None:
-        return escape(result.staple_refusal or ""), "", "", ""
-    this_update, next_update = (
-        f"{moment:%Y-%m-%d %H:%M:%SZ}" if moment else "none" for moment in (staple.this_update, staple.next_update)
-    )
-    return str(staple.status), this_update, next_update, escape(staple.signer)
+        return "none", "-", "-", "-"
+    begin, end = staple.this_update, staple.next_update
+    if end is None:
+        until = "none"
+    else:
+        until = f"{end:%H:%M:%SZ}" if end.date() == begin.date() else f"{end:%m-%d %H:%M:%SZ}"
+    return str(staple.status), f"{begin:%H:%M:%SZ}", until, staple.signer

@@ -31,10 +31,11 @@ def run(ctx: click.Context, file: Path) -> None:
     Try a FILE without serving it: stapleproxy check FILE.
     """  # noqa: D301  \b is click's mark for lines to leave as they are
     from proxy import master
-    from proxy.settings.toml import in_file, load
+    from proxy.configuration import read_file
+    from proxy.settings.toml import in_file
 
-    settings = load(file)
+    settings, sites = read_file(file)
     try:
-        ctx.exit(master.run(settings))
+        ctx.exit(master.run(settings, sites))
     except ConfigError as error:
         raise in_file(file, error) from None

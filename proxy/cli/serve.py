@@ -50,7 +50,7 @@ _OPTIONS = (
     help="Where responses are kept; with a PATH they outlive a restart.",
 )  # fmt: skip
 @click.option("--responder-url", metavar="URL", help="Ask this OCSP responder instead of the certificate's own.")
-@click.option("--issuer", metavar="FILE", help="The issuer's certificate (PEM), when --cert does not hold it.")
+@click.option("--issuer", metavar="FILE", help="The issuer's certificate (PEM), for each --cert that does not hold it.")
 @click.pass_context
 def serve(
     ctx: click.Context,
@@ -72,11 +72,14 @@ def serve(
       stapleproxy serve --cert chain.pem --key key.pem --upstream http://127.0.0.1:8000
     """  # noqa: D301  \b is click's mark for lines to leave as they are
     from proxy import master
-    from proxy.settings.build import build
+    from proxy.configuration import read
 
     if len(cert) != len(key):
         raise click.UsageError(f"each --cert needs its --key: {len(cert)} and {len(key)} are given")
-    certificates = [{"chain": chain, "key": each, "issuer": issuer} for chain, each in zip(cert, key, strict=True)]
+    certificates = [
+        {"chain": chain, "key": each, "issuer": issuer if issuer is None else needed_issuer(chain, issuer)}
+        for chain, each in zip(cert, key, strict=True)
+    ]
     data = {
         "listen": listen,
         "workers": workers,
@@ -84,9 +87,22 @@ def serve(
         "site": [{"names": name, "certificate": certificates, "upstream": upstream}],
     }
     try:
-        ctx.exit(master.run(build(data, folder=Path.cwd())))
+        settings, sites = read(data, folder=Path.cwd())
+        ctx.exit(master.run(settings, sites))
     except ConfigError as error:
         raise ConfigError(*(replace(each, where=option(each.where)) for each in error.problems)) from None
+
+
+def needed_issuer(chain_file: str, issuer_file: str) -> str | None:
+    """One option is for all certificates, and RSA and ECDSA often have two issuers: it counts where one is lacking."""
+    from proxy.identity import find_issuer
+    from proxy.pem import read_certificates
+
+    try:
+        chain, _ = (read_certificates(Path(name), where="") for name in (chain_file, issuer_file))
+    except ConfigError:
+        return issuer_file  # what is wrong with it is told with all other mistakes
+    return None if find_issuer(chain[0], chain[1:]) else issuer_file
 
 
 def option(where: str) -> str:

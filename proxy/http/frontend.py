@@ -21,7 +21,11 @@ from proxy.http.head import Client, error_response, request_to_upstream
 if TYPE_CHECKING:
     from proxy.http.codec import RequestEvent
     from proxy.http.upstream import UpstreamPool
+    from proxy.names import NameTable
     from proxy.settings.model import HttpSettings
+
+
+_MAX_QUEUED = 16
 
 
 class Transport(Protocol):
@@ -42,7 +46,8 @@ class Transport(Protocol):
 class Frontend:
     """One client connection's HTTP.
 
-    `default_host` stands in where HTTP/1.0 names none; with `is_draining` the next request is the last.
+    `default_host` stands in where HTTP/1.0 names none, `hosts` are those served (None: any); with `is_draining` the
+    next request is the last.
     """
 
     __slots__ = (
@@ -51,6 +56,7 @@ class Frontend:
         "_default_host",
         "_exchange",
         "_fault",
+        "_hosts",
         "_is_draining",
         "_is_over",
         "_is_reading",
@@ -63,11 +69,18 @@ class Frontend:
     )
 
     def __init__(
-        self, pool: UpstreamPool, settings: HttpSettings, default_host: str, *, is_draining: bool = False
+        self,
+        pool: UpstreamPool,
+        settings: HttpSettings,
+        default_host: str,
+        hosts: NameTable[bool] | None = None,
+        *,
+        is_draining: bool = False,
     ) -> None:
         self._pool = pool
         self._settings = settings
         self._default_host = default_host
+        self._hosts = hosts
         self._transport: Transport | None = None  # None: not yet connected, or closed by either side
         self._client: Client | None = None
         self._decoder = RequestDecoder(settings.max_head_bytes)
@@ -84,7 +97,7 @@ class Frontend:
 
     def connection_made(self, transport: Transport) -> None:
         self._transport = transport
-        self._client = Client.of(transport.peer_host, self._default_host)
+        self._client = Client.of(transport.peer_host, self._default_host, self._hosts)
         transport.deadline_at = transport.now() + self._settings.client_timeout_s
 
     def connection_lost(self, _exc: Exception | None) -> None:
@@ -177,7 +190,8 @@ class Frontend:
                 self._refuse(self._fault)
             else:
                 self._close()
-        self._set_reading(wanted=not queue)
+        # With a few requests waiting it is still read on, since only who reads sees that a client has gone.
+        self._set_reading(wanted=not queue or (len(queue) <= _MAX_QUEUED and type(queue[0]) is RequestHead))
         self._set_deadline()
 
     def _set_reading(self, *, wanted: bool) -> None:

@@ -4,15 +4,16 @@ That is what keeps a request that two parsers could read differently from crossi
 
 Rules for what goes to the backend:
 - hop-by-hop headers and those that `Connection` names end here (RFC 9110 7.6.1); trailers are dropped, TE with them;
-- X-Forwarded-For, -Proto, -Host, -Port, X-Real-IP and Forwarded are ours: what a client sends of them is replaced or
-  dropped, since it could say anything; so is `Proxy`, which CGI would turn into HTTP_PROXY ("httpoxy");
+- X-Forwarded-anything, X-Real-IP and Forwarded are ours: what a client sends of them is replaced or dropped, since it
+  could say anything; so is `Proxy`, which CGI would turn into HTTP_PROXY ("httpoxy");
+- names with an underscore are dropped, as nginx does: gateways (CGI, WSGI) write "-" and "_" alike, and gunicorn takes
+  SCRIPT_NAME from a proxy it trusts;
 - exactly one Host: the target's authority if the target has one, else the client's.
 """
 
 from __future__ import annotations
 
 import enum
-import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,8 +22,7 @@ from proxy.errors import ClientError, UpstreamError
 
 if TYPE_CHECKING:
     from proxy.http.codec import RequestHead, ResponseHead
-
-Headers = list[tuple[bytes, bytes]]
+    from proxy.names import NameTable
 
 _DROP, _CONNECTION, _LENGTH, _CODING, _HOST, _EXPECT, _ONCE = range(7)
 
@@ -36,10 +36,6 @@ _REQUEST_HEADERS = {
     b"proxy": _DROP,
     b"proxy-authorization": _DROP,
     b"forwarded": _DROP,
-    b"x-forwarded-for": _DROP,
-    b"x-forwarded-host": _DROP,
-    b"x-forwarded-port": _DROP,
-    b"x-forwarded-proto": _DROP,
     b"x-real-ip": _DROP,
     b"connection": _CONNECTION,
     b"content-length": _LENGTH,
@@ -50,14 +46,6 @@ _REQUEST_HEADERS = {
     b"if-modified-since": _ONCE,
     b"if-unmodified-since": _ONCE,
     b"if-range": _ONCE,
-}
-
-# Gateways (CGI, WSGI) write "-" and "_" alike: what is dropped is dropped in any such spelling.
-_REQUEST_HEADERS |= {
-    "".join(spelling).encode(): _DROP
-    for name, kind in _REQUEST_HEADERS.items()
-    if kind == _DROP
-    for spelling in itertools.product(*("-_" if letter == "-" else letter for letter in name.decode()))
 }
 
 _RESPONSE_HEADERS = {
@@ -77,6 +65,8 @@ _NOT_HOP_BY_HOP = frozenset({b"host", b"content-length", b"transfer-encoding", b
 
 # uri-host [ ":" port ] of RFC 3986 3.2.2 without userinfo and percent-encoding, which no host name here has.
 _AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=-]+)(?::[0-9]{0,5})?")
+_PORT = re.compile(rb":[0-9]*\Z")
+_REASON = re.compile(rb"[\t -~\x80-\xff]*")  # RFC 9112 4; llhttp lets control bytes through
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 
 _REASONS = {
@@ -84,10 +74,10 @@ _REASONS = {
     408: "Request Timeout",
     414: "URI Too Long",
     417: "Expectation Failed",
+    421: "Misdirected Request",
     431: "Request Header Fields Too Large",
     501: "Not Implemented",
     502: "Bad Gateway",
-    503: "Service Unavailable",
     504: "Gateway Timeout",
     505: "HTTP Version Not Supported",
 }
@@ -112,12 +102,15 @@ class Client:
 
     forwarded: bytes
     default_host: bytes
+    """Stands in when HTTP/1.0 says no host."""
+    hosts: NameTable[bool] | None
+    """Those that are served; None: any."""
 
     @classmethod
-    def of(cls, peer_host: str, default_host: str) -> Client:
-        """`peer_host` is the client's address; `default_host` stands in when HTTP/1.0 says no host."""
+    def of(cls, peer_host: str, default_host: str, hosts: NameTable[bool] | None = None) -> Client:
+        """`peer_host` is the client's address."""
         lines = f"X-Forwarded-For: {peer_host}\r\nX-Forwarded-Proto: https\r\n"
-        return cls(lines.encode("ascii", "replace"), default_host.encode("ascii", "replace"))
+        return cls(lines.encode("ascii", "replace"), default_host.encode("ascii", "replace"), hosts)
 
 
 def request_to_upstream(head: RequestHead, client: Client) -> tuple[bytes, Framing]:
@@ -132,7 +125,8 @@ def request_to_upstream(head: RequestHead, client: Client) -> tuple[bytes, Frami
         lower = name.lower()
         kind = _REQUEST_HEADERS.get(lower)
         if kind is None:
-            lines.append(b"%b: %b\r\n" % (name, value))
+            if b"_" not in name and lower[:11] != b"x-forwarded":
+                lines.append(b"%b: %b\r\n" % (name, value))
         elif kind == _HOST:
             if host_seen:
                 raise ClientError(400, "more than one Host")
@@ -164,6 +158,8 @@ def request_to_upstream(head: RequestHead, client: Client) -> tuple[bytes, Frami
         host = client.default_host
     if _AUTHORITY.fullmatch(host) is None:
         raise ClientError(400, "Host is not a host name with an optional port")
+    if client.hosts is not None and not client.hosts.lookup(_PORT.sub(b"", host).decode("ascii")):
+        raise ClientError(421, "this host is not served on a connection that was made for another")
     if named_by_connection:
         lines[2:] = [line for line in lines[2:] if line.partition(b":")[0].lower() not in named_by_connection]
     lines[1] = b"Host: %b\r\n%bX-Forwarded-Host: %b\r\n" % (host, client.forwarded, host)
@@ -210,7 +206,8 @@ def response_to_client(head: ResponseHead, request: RequestHead, *, keep_alive: 
     `keep_alive` is the wish; UNTIL_CLOSE in the answer overrules it.
     """
     status = head.status
-    lines = [b"HTTP/1.1 %d %b\r\n" % (status, head.reason)]
+    reason = head.reason if _REASON.fullmatch(head.reason) else b""
+    lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
     framing = UNTIL_CLOSE
     named_by_connection: set[bytes] = set()
     for name, value in head.headers:

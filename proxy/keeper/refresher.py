@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import math
 import random
 import time
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ class Refresher:
         """
         self._take_over()
         for key, watched in self._watched.items():
-            if watched.newest is None:
+            if watched.held(self._now()) is None:
                 self._start(key)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._settings.warmup_timeout_s)
@@ -177,11 +178,15 @@ class Refresher:
             watched = self._watched.get(CacheKey(entry.key))
             if watched is None:
                 continue
+            staple = None
             try:
                 staple = self._verified(watched, entry.response, now)
                 require_good(staple)
             except StapleRejected as refusal:
-                self._cache.remove(entry.key)
+                if staple is not None and staple.status is CertStatus.REVOKED:
+                    self._withdraw(watched, staple)
+                else:
+                    self._cache.remove(entry.key)
                 self._log.info("%s: the stored response is not stapled: %s", watched.identity.label, refusal)
                 continue
             if entry.serve_until_s == staple.serve_until.timestamp() or self._publish(watched, staple):
@@ -271,20 +276,29 @@ class Refresher:
         return True
 
     def _withdraw(self, watched: _Watched, staple: Staple) -> str:
-        """Staple no more for a certificate that the issuer says is revoked."""
-        had_one = self._cache.remove(watched.identity.cache_key)
+        """Staple no more for a certificate that the issuer says is revoked.
+
+        The response is kept in the cache, as one that may not be served: else a keeper that starts anew would take an
+        older 'good' that somebody replays.
+        """
+        had_one = watched.held(self._now()) is not None
         watched.newest = staple
+        try:
+            self._cache.put(watched.identity.cache_key, staple.der, 0.0, self._clock())
+        except ValueError:  # it does not fit: what must not stay is the good one
+            self._cache.remove(watched.identity.cache_key)
         return f"{Reason.REVOKED}: {staple.revocation}" + (" (the staple held is withdrawn)" if had_one else "")
 
     def _put_off(self, watched: _Watched, troubles: str, retry_after_s: float | None) -> datetime:
         now = self._now()
         held = watched.held(now)
+        is_revoked = watched.newest is not None and watched.newest.status is CertStatus.REVOKED
         watched.failures += 1
         pause_s = policy.retry_pause_s(
             watched.failures,
             self._jitter(),
             self._pace,
-            remaining_s=(held.serve_until - now).total_seconds() if held else None,
+            remaining_s=math.inf if is_revoked else (held.serve_until - now).total_seconds() if held else None,
             retry_after_s=retry_after_s,
         )
         lasting = f"the one held lasts until {_text(held.serve_until)}" if held else "none is held"

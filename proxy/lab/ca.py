@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
+from proxy.lab.index import add_certificate
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -53,11 +55,15 @@ class IssuedCertificate:
     key: PrivateKey
 
     @property
+    def name(self) -> str:
+        """The first of its names."""
+        return str(self.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+
+    @property
     def stem(self) -> str:
         """The file name without its end, such as ``localhost.ec``: first name and kind of key."""
-        name = self.leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
         kind = "rsa" if isinstance(self.key, rsa.RSAPrivateKey) else "ec"
-        return f"{str(name).replace('*', '_')}.{kind}"
+        return f"{self.name.replace('*', '_')}.{kind}"
 
 
 @dataclass(slots=True)
@@ -161,19 +167,12 @@ class LabCA:
             (folder / f"{issued.stem}.pem").write_bytes(issued.chain_pem)
             _write_private(folder / f"{issued.stem}.key", issued.key_pem)
         index = folder / "index.txt"
-        lines = dict.fromkeys(index.read_text().splitlines() if index.exists() else ())
-        lines |= dict.fromkeys(_index_line(issued.leaf) for issued in self.issued)
-        index.write_text("".join(f"{line}\n" for line in lines))
+        text = index.read_text() if index.exists() else ""
+        for issued in self.issued:
+            text = add_certificate(text, issued.leaf, file=f"{issued.stem}.pem", name=issued.name)
+        index.write_text(text)
         # Without it openssl refuses an index with an RSA and an EC certificate of one name.
         (folder / "index.txt.attr").write_text("unique_subject = no\n")
-
-
-def _index_line(leaf: x509.Certificate) -> str:
-    """Describe a certificate as ``openssl ca`` does: V for not revoked, end, revoked at, serial, file, subject."""
-    serial = f"{leaf.serial_number:X}"
-    serial = serial.zfill(len(serial) + len(serial) % 2)  # openssl looks up whole octets
-    name = leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-    return f"V\t{leaf.not_valid_after_utc:%y%m%d%H%M%SZ}\t\t{serial}\tunknown\t/CN={name!s}"
 
 
 def _builder(

@@ -66,7 +66,6 @@ class ProbeResult:
     """What one connection showed."""
 
     tls_version: str
-    cipher: str
     chain: tuple[x509.Certificate, ...]
     """As the server sent it, the leaf first."""
     issuer: x509.Certificate | None
@@ -152,7 +151,6 @@ def probe(
         new_session = connection.get_session()
         result = ProbeResult(
             tls_version=connection.get_protocol_version_name(),
-            cipher=connection.get_cipher_name() or "",
             chain=chain,
             issuer=issuer,
             staple_der=der,

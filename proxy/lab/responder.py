@@ -1,13 +1,15 @@
 """An OCSP responder for every certificate of the lab's intermediate: RFC 6960 over GET and POST.
 
 As a process: ``python -m proxy.lab.responder --folder DIR --listen 127.0.0.1:0``. How often it was asked stands at
-``GET /-/requests``.
+``GET /-/requests``. A certificate that the folder's ``index.txt`` marks R is revoked.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import os
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 
 from proxy.lab.ca import Authority, LabCA
+from proxy.lab.index import Revocations, read_revocations
 from proxy.lab.serving import read_listen, run_server
 
 if TYPE_CHECKING:
@@ -59,10 +62,12 @@ def build_response(
     *,
     validity: timedelta | None,
     revoked: Mapping[int, datetime],
+    reasons: Mapping[int, x509.ReasonFlags] | None = None,
 ) -> bytes:
     """Answer one request as a right responder would.
 
-    `validity` None: an answer without nextUpdate. `revoked`: serial number to the time of its revocation.
+    `validity` None: an answer without nextUpdate. `revoked`: serial number to the time of its revocation; `reasons`:
+    to the reason, where one is told.
     """
     try:
         request = ocsp.load_der_ocsp_request(request_der)
@@ -86,7 +91,7 @@ def build_response(
             this_update,
             None if validity is None else this_update + validity,
             revoked_at,
-            None,
+            None if revoked_at is None else (reasons or {}).get(serial),
         )
         .responder_id(ocsp.OCSPResponderEncoding.HASH, signing.signer.certificate)
     )
@@ -114,7 +119,9 @@ class Responder:
 
     signing: Signing
     validity: timedelta | None
+    index: Path
     revoked: dict[int, datetime] = field(default_factory=dict)
+    """Beside those of the index."""
     by_method: Counter[str] = field(default_factory=Counter)
     by_serial: Counter[str] = field(default_factory=Counter)
 
@@ -147,8 +154,29 @@ class Responder:
             self.by_serial[f"{ocsp.load_der_ocsp_request(der).serial_number:x}"] += 1
         except (ValueError, NotImplementedError):
             self.by_serial["unparsable"] += 1
-        body = build_response(der, self.signing, datetime.now(UTC), validity=self.validity, revoked=self.revoked)
+        try:
+            found = self._read_index()
+        except (OSError, ValueError) as error:
+            print(f"{self.index}: {error}", file=sys.stderr, flush=True)  # noqa: T201 (the process's log)
+            body = _unsuccessful(ocsp.OCSPResponseStatus.INTERNAL_ERROR)  # a line that nobody can read may revoke
+        else:
+            body = build_response(
+                der,
+                self.signing,
+                datetime.now(UTC),
+                validity=self.validity,
+                revoked=found.times | self.revoked,
+                reasons=found.reasons,
+            )
         return web.Response(body=body, content_type=CONTENT_TYPE)
+
+    def _read_index(self) -> Revocations:
+        try:
+            with self.index.open() as file:
+                edited_at = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC).replace(microsecond=0)
+                return read_revocations(file.read(), edited_at)
+        except FileNotFoundError:
+            return Revocations()
 
 
 @click.command()
@@ -177,6 +205,7 @@ def main(
     responder = Responder(
         Signing.of(LabCA.load(folder), signer),
         None if no_next_update else timedelta(seconds=validity_s),
+        folder / "index.txt",
         revoked,
     )
     run_server(responder.app(), listen, name="responder", exit_with_stdin=exit_with_stdin)

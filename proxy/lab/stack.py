@@ -7,7 +7,9 @@ holds a pipe from the lab as its standard input: when the lab dies, however it d
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
+import os
 import re
 import socket
 import subprocess
@@ -15,6 +17,7 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from proxy.errors import StapleproxyError
@@ -22,7 +25,6 @@ from proxy.lab.ca import BACKDATE, LabCA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
 HOST = "127.0.0.1"
 NAMES = ("localhost", "lab.test", "127.0.0.1", "::1")
@@ -47,9 +49,13 @@ class Child:
     @classmethod
     def start(cls, name: str, arguments: Sequence[str], folder: Path) -> Self:
         log = folder / f"{name}.log"
-        with log.open("wb") as output:
+        with _usable(folder):
+            output = log.open("wb")
+        with output:
             process = subprocess.Popen(
-                [sys.executable, *arguments],
+                # -P: a module of that name in the user's current folder is not the one that is meant.
+                [sys.executable, "-P", *arguments],
+                env=_environment(),
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -128,7 +134,7 @@ def running_stack(folder: Path, *, port: int, validity_s: int) -> Iterator[Stack
 
     A CA that is in `folder` is used again, with new leaves. `port` 0: any free one.
     """
-    with contextlib.ExitStack() as children:
+    with _held(folder), contextlib.ExitStack() as children:
 
         def start(name: str, *arguments: str) -> Child:
             child = Child.start(name, arguments, folder)
@@ -143,26 +149,61 @@ def running_stack(folder: Path, *, port: int, validity_s: int) -> Iterator[Stack
         backend = start("backend", "-m", "proxy.lab.backend", "--exit-with-stdin")
         responder_url, backend_url = responder.url(), backend.url()
         config = _write_config(folder, ca, port=port, responder_url=responder_url, backend_url=backend_url)
-        proxy = start("proxy", "-m", "proxy.lab.leash", sys.executable, "-m", "proxy", "run", str(config))
+        run = (sys.executable, "-P", "-m", "proxy", "run", str(config))
+        proxy = start("proxy", "-m", "proxy.lab.leash", *run)
         proxy.wait_until(lambda: _accepts(port))
         yield Stack(folder, port, responder_url, backend_url, responder, backend, proxy)
 
 
-def _make_ca(folder: Path) -> LabCA:
+def _environment() -> dict[str, str]:
+    """Let children find this package where it is not installed but runs from its source, by ``python -m proxy``."""
+    source = str(Path(__file__).parents[2])
+    if sys.flags.safe_path or sys.path[0] != source:
+        return dict(os.environ)
+    paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+@contextlib.contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """Tell what goes wrong in the folder, and what to do about it."""
     try:
+        yield
+    except (OSError, ValueError, TypeError) as error:
+        why = f"{error.strerror}: {error.filename or folder}" if isinstance(error, OSError) else str(error)
+        raise LabError(
+            f"{folder}: cannot use this folder for the lab's CA and logs ({why}): choose another with --folder"
+        ) from error
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Make the folder if need be, and keep other labs out of it; however this process ends, the lock ends too."""
+    with _usable(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("wb")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabError(f"{folder}: another lab runs in this folder: choose another with --folder") from None
+        yield
+
+
+def _make_ca(folder: Path) -> LabCA:
+    with _usable(folder):
         if (folder / "root.pem").exists():
             return LabCA.load(folder)
         ca = LabCA.create(datetime.now(UTC))
         ca.write(folder)
-    except (OSError, ValueError, TypeError) as error:
-        raise LabError(f"{folder}: cannot use this folder for the lab's CA: {error}") from error
     return ca
 
 
 def _write_config(folder: Path, ca: LabCA, *, port: int, responder_url: str, backend_url: str) -> Path:
     not_before = datetime.now(UTC).replace(microsecond=0) - BACKDATE
     certificates = [ca.issue(NAMES, key=key, ocsp_urls=[responder_url], not_before=not_before) for key in ("ec", "rsa")]
-    ca.write(folder)
+    with _usable(folder):
+        ca.write(folder)
     # A JSON string is a TOML string too.
     lines = [
         f'listen = ["{HOST}:{port}"]',
@@ -175,7 +216,8 @@ def _write_config(folder: Path, ca: LabCA, *, port: int, responder_url: str, bac
         chain, key = (json.dumps(str(folder / f"{issued.stem}.{end}")) for end in ("pem", "key"))
         lines += ["", "[[site.certificate]]", f"chain = {chain}", f"key = {key}"]
     config = folder / "lab.toml"
-    config.write_text("\n".join(lines) + "\n")
+    with _usable(folder):
+        config.write_text("\n".join(lines) + "\n")
     return config
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LEAST_PAUSE_S = 1.0
 """Halving what remains of a response's life would otherwise end in ever more questions within its last second."""
+WITHOUT_STAPLE_MAX_PAUSE_S = 60.0
 _LATEST = 0.75
 _JITTERED_LIFE = 0.1
 _JITTERED_PAUSE = 0.25
@@ -78,12 +79,14 @@ def retry_pause_s(
     """How long to wait after the `failures`-th failure in a row.
 
     The jitter keeps machines that failed together from asking together. `remaining_s` is what is left of the staple
-    held, None without one; it outranks `retry_after_s`, the responder's wish: a lost staple costs clients, a few
-    questions cost little.
+    held, None without one, infinite where none is to be had (revoked); it outranks `retry_after_s`, the responder's
+    wish: a lost staple costs clients, a few questions cost little.
     """
     doubled_s = pace.retry_min_s * float(2 ** min(failures - 1, 30))  # 30: far above any cap, far below an overflow
     spread = 1 + _JITTERED_PAUSE * jitter
-    pause_s = min(doubled_s, pace.retry_max_s / (1 + _JITTERED_PAUSE)) * spread
+    # Without a staple clients go without: the responder's return is to be noticed within a minute.
+    cap_s = pace.retry_max_s if remaining_s is not None else min(pace.retry_max_s, WITHOUT_STAPLE_MAX_PAUSE_S)
+    pause_s = min(doubled_s, cap_s / (1 + _JITTERED_PAUSE)) * spread
     if retry_after_s is not None:
         pause_s = min(max(pause_s, retry_after_s), pace.retry_max_s)
     if remaining_s is not None:
@@ -93,7 +96,11 @@ def retry_pause_s(
 
 def may_replace(held: Staple | None, new: Staple) -> None:
     """Refuse a response older than the one held: responders of one name may be out of step, and old ones replayed."""
-    if held is not None and new.this_update < held.this_update:
+    if held is not None and (
+        new.this_update < held.this_update
+        # A certificate does not come back from 'revoked' in the same second: that is the older word, replayed.
+        or (new.this_update == held.this_update and held.status is not new.status)
+    ):
         raise StapleRejected(
             Reason.OLDER_THAN_HELD, f"its thisUpdate is {new.this_update}, that of the response held {held.this_update}"
         )

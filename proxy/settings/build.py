@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from datetime import date, time
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, get_args, get_origin
+from typing import TYPE_CHECKING, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
 from proxy.cache.layout import parse_argument
 from proxy.errors import ConfigError, Problem
-from proxy.settings.model import CertificateFiles, Settings, Site
+from proxy.settings.model import NOT_REPEATED, CertificateFiles, Settings, Site, TlsSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
+
+M = TypeVar("M", bound=BaseModel)
 
 _MAX_SHOWN_CHARACTERS = 60
 _MAX_CHARACTERS = 500
@@ -37,6 +40,17 @@ _EXPECTED = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Right:
+    """What is right in a configuration that may have mistakes: there may be more of them in the files that it names."""
+
+    sites: dict[int, Site]
+    """Those without a mistake, by their index."""
+    files: dict[str, CertificateFiles]
+    """The certificates of the other sites, by key path."""
+    tls: TlsSettings | None
+
+
 def build(data: Mapping[str, object], *, folder: Path) -> Settings:
     """Check everything; relative paths are relative to `folder`. ConfigError has all mistakes, each at its key path."""
     try:
@@ -46,6 +60,21 @@ def build(data: Mapping[str, object], *, folder: Path) -> Settings:
         # Left out: a list is too short for pydantic also when it has entries, but wrong ones, each of them told.
         raise ConfigError(*map(_problem, told)) from None
     return _with_absolute_paths(settings, folder)
+
+
+def what_is_right(data: Mapping[str, object], *, folder: Path) -> Right:
+    """Find in data with mistakes what can be looked at all the same; relative paths are relative to `folder`."""
+    sites: dict[int, Site] = {}
+    files: dict[str, CertificateFiles] = {}
+    for index, table in enumerate(_entries(data.get("site"))):
+        try:
+            sites[index] = _absolute_site(Site.model_validate(table), folder)
+        except ValidationError:
+            certificates = _entries(table.get("certificate")) if isinstance(table, dict) else ()
+            for number, each in enumerate(certificates):
+                if found := _without_mistakes(CertificateFiles, each):
+                    files[f"site[{index}].certificate[{number}]"] = _absolute_files(found, folder)
+    return Right(sites, files, _without_mistakes(TlsSettings, data.get("tls", {})))
 
 
 def range_text(field: FieldInfo) -> str:
@@ -76,6 +105,24 @@ def _table(field: FieldInfo) -> type[BaseModel] | None:
     return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
+def _entries(value: object) -> Sequence[object]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _without_mistakes(model: type[M], table: object) -> M | None:
+    """Read a table without the keys that are wrong; None when that leaves too little."""
+    if not isinstance(table, dict):
+        return None
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        wrong = {each["loc"][0] for each in error.errors(include_url=False)}
+    try:
+        return model.model_validate({key: value for key, value in table.items() if key not in wrong})
+    except ValidationError:
+        return None
+
+
 def _problem(details: ErrorDetails) -> Problem:
     where, what = _key_path(details["loc"]), _what(details)
     return Problem(*("".join(c if c.isprintable() else "?" for c in text)[:_MAX_CHARACTERS] for text in (where, what)))
@@ -92,6 +139,8 @@ def _what(details: ErrorDetails) -> str:
             return f"unknown key{_suggestion(keys)}"
         case "missing":
             return f"is missing: {fields[path].description}" if path in fields else f"is missing: add [[{path}]]"
+        case kind if kind == NOT_REPEATED:
+            return details["msg"]
         case "value_error":
             expected = str(context["error"])
         case "literal_error":
@@ -105,7 +154,7 @@ def _what(details: ErrorDetails) -> str:
         case "tuple_type":
             expected = "must be a list: [...]" if path in fields else f"is a list of tables: write [[{path}]]"
         case "model_type":
-            expected = f"must be a table: [{path}]"
+            expected = f"must be a table: {_header(path)}"
         case kind:
             expected = _EXPECTED.get(kind, details["msg"])
     shown = _shown(found, secret=bool(keys and _SECRET.search(keys[-1])))
@@ -131,7 +180,17 @@ def _suggestion(keys: list[str]) -> str:
 
 def _place(path: str) -> str:
     table = path.rpartition(".")[0]
-    return f"[{table}]" if table else "the top of the file, before the first [table]"
+    return _header(table) if table else "the top of the file, before the first [table]"
+
+
+def _header(path: str) -> str:
+    """Write a table's header as TOML does, with two brackets where there may be many."""
+    here: type[BaseModel] = Settings
+    is_array = False
+    for name in path.split("."):
+        field = here.model_fields[name]
+        here, is_array = _table(field) or here, get_origin(field.annotation) is tuple
+    return f"[[{path}]]" if is_array else f"[{path}]"
 
 
 def _shown(value: object, *, secret: bool) -> str:
@@ -156,17 +215,22 @@ def _shown(value: object, *, secret: bool) -> str:
     return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[:_MAX_SHOWN_CHARACTERS] + "…"
 
 
+def _absolute_files(files: CertificateFiles, folder: Path) -> CertificateFiles:
+    issuer = files.issuer and folder / files.issuer
+    return CertificateFiles(chain=folder / files.chain, key=folder / files.key, issuer=issuer)
+
+
+def _absolute_site(site: Site, folder: Path) -> Site:
+    certificates = tuple(_absolute_files(each, folder) for each in site.certificate)
+    return site.model_copy(update={"certificate": certificates})
+
+
 def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
-    def files(each: CertificateFiles) -> CertificateFiles:
-        issuer = each.issuer and folder / each.issuer
-        return CertificateFiles(chain=folder / each.chain, key=folder / each.key, issuer=issuer)
-
-    def site(each: Site) -> Site:
-        return each.model_copy(update={"certificate": tuple(map(files, each.certificate))})
-
     stapling, cache = settings.stapling, parse_argument(settings.stapling.cache)
     if cache.path:
         # The size is always written: a folder's name that ends in ")" would else be read as one.
         argument = f"shmcb:{folder / cache.path}({cache.size_bytes})"
         stapling = stapling.model_copy(update={"cache": argument})
-    return settings.model_copy(update={"stapling": stapling, "site": tuple(map(site, settings.site))})
+    return settings.model_copy(
+        update={"stapling": stapling, "site": tuple(_absolute_site(each, folder) for each in settings.site)}
+    )

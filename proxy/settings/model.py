@@ -7,18 +7,25 @@ keys, and a test compares the two.
 from __future__ import annotations
 
 import os
+import re
 from ipaddress import AddressValueError, IPv6Address
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic_core import PydanticCustomError
 
 from proxy.cache.layout import Eviction, parse_argument
 from proxy.names import host_name
 
 MAX_UNIX_PATH_BYTES = 107
 """unix(7): sun_path holds 108 bytes with the final zero."""
+
+NOT_REPEATED = "not_repeated"
+"""The type of a mistake whose value is not told with it."""
+
+_PROVIDER = re.compile(r"[A-Za-z0-9_-]{1,20}(:|\Z)")
 
 
 class ListenAddress(NamedTuple):
@@ -106,12 +113,27 @@ def check_http_url(text: str) -> str:
 
 
 def _check_cache(text: str) -> str:
+    # Apache's sentence quotes what stands before the colon. What cannot be a provider's name may be a pasted secret.
+    if not _PROVIDER.match(text) or not _is_one_line(text):
+        raise PydanticCustomError(NOT_REPEATED, "must be shmcb:, shmcb:PATH or shmcb:PATH(SIZE)")
     parse_argument(text)
     return text
 
 
+def _check_algorithms(text: str) -> str:
+    # OpenSSL judges the names, and what it refuses is told with them.
+    if not _is_one_line(text):
+        raise PydanticCustomError(NOT_REPEATED, "must be names in OpenSSL's syntax, on one line")
+    return text
+
+
+def _is_one_line(text: str) -> bool:
+    """Tell it from a key or a certificate that was pasted where a name belongs."""
+    return text.isprintable() and "-----BEGIN" not in text
+
+
 def _check_file_name(value: object) -> object:
-    if isinstance(value, str) and ("-----BEGIN" in value or not value.isprintable()):
+    if isinstance(value, str) and not _is_one_line(value):
         raise ValueError("must be the name of a file, not its contents")
     if value == "":
         raise ValueError("must be the name of a file")
@@ -121,6 +143,7 @@ def _check_file_name(value: object) -> object:
 Listen = Annotated[ListenAddress, PlainValidator(_parse_listen)]
 Upstream = Annotated[UpstreamAddress, PlainValidator(_parse_upstream)]
 HttpUrl = Annotated[str, AfterValidator(check_http_url)]
+Algorithms = Annotated[str, AfterValidator(_check_algorithms)]
 FileName = Annotated[Path, BeforeValidator(_check_file_name)]
 HostName = Annotated[str, AfterValidator(host_name)]
 # Strict: "4" is no number and 1 is not true, as everywhere in TOML.
@@ -148,15 +171,18 @@ class TlsSettings(Model):
     protocols: tuple[Literal["TLSv1.2", "TLSv1.3"], ...] = Field(
         ("TLSv1.2", "TLSv1.3"), min_length=1, description="protocol versions offered"
     )
-    ciphers: str | None = Field(
+    ciphers: Algorithms | None = Field(
         None, description="TLS 1.2 cipher list in OpenSSL's syntax; unset: OpenSSL's own choice, AES-128-GCM first"
     )
-    ciphersuites: str = Field(
+    ciphersuites: Algorithms = Field(
         "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256",
         description="TLS 1.3 cipher suites, most wanted first",
     )
-    groups: str | None = Field(
+    groups: Algorithms | None = Field(
         None, description="key exchange groups in OpenSSL's syntax, such as X25519:P-256; unset: OpenSSL's own choice"
+    )
+    unknown_names: Literal["default", "refuse"] = Field(
+        "default", description="clients that send no or an unknown name get the default site, or unrecognized_name"
     )
     session_tickets: Flag = Field(True, description="let clients resume a session, on any worker")
     handshake_timeout_s: Seconds = Field(10, description="a handshake that takes longer is ended")
@@ -209,6 +235,9 @@ class HttpSettings(Model):
     """Limits of the HTTP side; none is unbounded."""
 
     max_head_bytes: Whole = Field(32_768, ge=1024, le=1_048_576, description="request line and headers together")
+    other_hosts: Literal["serve", "refuse"] = Field(
+        "serve", description="a Host that is no name of the site that SNI chose is passed on, or answered with 421"
+    )
     client_timeout_s: Seconds = Field(
         60, description="a client that sends or takes nothing for so long is cut off; a head may take no longer"
     )

@@ -20,11 +20,16 @@ _MAX_FILE_BYTES = 4_194_304
 
 def load(path: Path) -> Settings:
     """Read and check `path`; relative paths in it are relative to its folder. ConfigError has all mistakes."""
-    data = _parse(_read(path), path)
+    data = parse_file(path)
     try:
         return build(data, folder=path.parent.absolute())
     except ConfigError as error:
         raise in_file(path, error) from None
+
+
+def parse_file(path: Path) -> dict[str, object]:
+    """Read `path` as TOML, and no more; ConfigError says what keeps it from being read."""
+    return _parse(_read(path), path)
 
 
 def in_file(path: Path, error: ConfigError) -> ConfigError:

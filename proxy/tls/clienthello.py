@@ -18,7 +18,8 @@ _RECORD_HEADER_BYTES = 5
 _MESSAGE_HEADER_BYTES = 4
 
 MAX_BYTES = 65_536
-"""Of records to wait for. A ClientHello with post-quantum keys has about 2 kB."""
+MAX_RECORDS = 64
+"""Both to wait for, at most. A ClientHello with post-quantum keys has about 2 kB, in one record or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,10 @@ def read(data: bytes) -> Hello | int:
     So that a client that sends its ClientHello in thousands of pieces has it looked at a few times, not thousands.
     """
     message, missing, at = b"", _MESSAGE_HEADER_BYTES, 0
-    while at < len(data):
-        if data[at] != _HANDSHAKE_RECORD or at >= MAX_BYTES:
+    for _ in range(MAX_RECORDS):
+        if at == len(data):
+            break
+        if data[at] != _HANDSHAKE_RECORD:
             return _UNKNOWN
         size = int.from_bytes(data[at + 3 : at + _RECORD_HEADER_BYTES])
         end = at + _RECORD_HEADER_BYTES + size
@@ -55,6 +58,8 @@ def read(data: bytes) -> Hello | int:
             missing += int.from_bytes(message[1:4])
             if missing <= 0:
                 return _parse(message)
+    else:
+        return _UNKNOWN
     missing -= max(0, len(data) - at - _RECORD_HEADER_BYTES)  # what has come of an unfinished record
     needed = len(data) + max(1, missing)
     return needed if needed <= MAX_BYTES else _UNKNOWN

@@ -78,6 +78,15 @@ def build_contexts(sites: Sequence[SiteTls], tls: TlsSettings, staple: StapleLoo
     return contexts
 
 
+def check_algorithms(tls: TlsSettings) -> tuple[Problem, ...]:
+    """List what OpenSSL refuses of the ciphers and groups; no certificate is needed for it."""
+    try:
+        _set_algorithms(SSL.Context(SSL.TLS_SERVER_METHOD), tls)
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
 def _build(site: SiteTls, tls: TlsSettings, staple: StapleLookup) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     versions = [_VERSIONS[name] for name in tls.protocols]
@@ -85,6 +94,7 @@ def _build(site: SiteTls, tls: TlsSettings, staple: StapleLookup) -> SSL.Context
     context.set_max_proto_version(max(versions))
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
+    # OpenSSL 3 and 4 refuse renegotiation and compression by themselves; said, so that it holds whatever is linked.
     context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
     # Tickets hold the session at the client; a cache here would be one worker's only.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)

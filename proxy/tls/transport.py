@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 # A write above this much unsent data pauses the writer. uvloop reads up to 256 kB at once, so less would pause at each.
 _HIGH_WATER_BYTES = 262_144
+# A fatal alert, as RFC 6066 3 has it, before there is an engine that could write it.
+_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
 _LINGER_S = 5.0
 _STALL_S = 30.0
 
@@ -87,7 +89,7 @@ class TlsTransport(asyncio.Protocol):
 
     def __init__(
         self,
-        contexts: NameTable[SSL.Context],
+        contexts: NameTable[SSL.Context | None],
         make_app: Callable[[object], App],
         deadlines: Deadlines,
         handshake_timeout_s: float,
@@ -171,17 +173,22 @@ class TlsTransport(asyncio.Protocol):
             self._app.drain()
 
     def _begin(self) -> Engine | None:
-        """Choose the site by what the ClientHello asks for; None: it has not come whole yet."""
-        if self._contexts.is_single:
-            self._engine = Engine(self._contexts.lookup(None))
-            return self._engine
-        if len(self._hello) < self._hello_needed:
+        """Choose the site by what the ClientHello asks for; None: it has not come whole yet, or there is no site."""
+        name = None
+        if not self._contexts.is_single:
+            if len(self._hello) < self._hello_needed:
+                return None
+            hello = clienthello.read(bytes(self._hello))
+            if isinstance(hello, int):
+                self._hello_needed = hello
+                return None
+            name = hello.server_name
+        context = self._contexts.lookup(name)
+        if context is None:
+            self._raw.write(_UNRECOGNIZED_NAME)
+            self._fail("the client asks for no or an unknown name")
             return None
-        hello = clienthello.read(bytes(self._hello))
-        if isinstance(hello, int):
-            self._hello_needed = hello
-            return None
-        self._engine = Engine(self._contexts.lookup(hello.server_name))
+        self._engine = Engine(context)
         return self._engine
 
     def _shake(self, data: bytes) -> None:

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from proxy.cache.layout import COUNTERS_AT, CacheArgument, Counter
+from proxy.cache.layout import COUNTERS_AT, STAMP_WORD, CacheArgument, Counter
 from proxy.cache.reader import CacheReader
 from proxy.cache.segment import Segment
 from proxy.cache.writer import CacheWriter
@@ -137,20 +137,47 @@ def test_a_response_that_fits_no_subcache_is_refused_and_the_old_one_stays(small
         writer.put(b"short", b"y", NOW + 900, NOW)
 
 
-def test_the_stamp_is_written_once_a_second_at_most(small):
-    """So that the processors can share the line; and a stamp that makes no sense is written over."""
+def test_each_staple_leaves_its_time_and_is_counted(small):
+    """And a stamp that makes no sense is written over. Being fetched again is not being used: both are kept."""
     writer, reader = CacheWriter(small), CacheReader(small)
     writer.put(key(1), b"one", NOW + 900, NOW)
-    assert writer.get(key(1)).last_stapled_s is None
-    stamps = []
-    for now in (NOW, NOW + 0.9, NOW + 1, NOW + 1.5, NOW + 2):
+    assert (writer.get(key(1)).last_stapled_s, writer.get(key(1)).hits) == (None, 0)
+    small.times[small.geometry.places()[0].slots_at // 8 + STAMP_WORD] = float("nan")
+    for now in (NOW + 1, NOW + 1.5):
         reader.get(key(1), now)
-        stamps.append(writer.get(key(1)).last_stapled_s)
-    assert stamps == [NOW, NOW, NOW + 1, NOW + 1, NOW + 2]
-    for nonsense in (float("nan"), float("inf"), NOW + 800):
-        small.times[small.geometry.places()[0].slots_at // 8 + 7] = nonsense
-        reader.get(key(1), NOW + 3)
-        assert writer.get(key(1)).last_stapled_s == NOW + 3
+        assert writer.get(key(1)).last_stapled_s == now
+    writer.put(key(1), b"new", NOW + 950, NOW + 2)
+    assert (writer.get(key(1)).last_stapled_s, writer.get(key(1)).hits) == (NOW + 1.5, 2)
+    reader.get(key(1), NOW + 999)
+    assert writer.get(key(1)).hits == 2
+    assert writer.remove(key(1))
+    writer.put(key(1), b"one", NOW + 900, NOW)
+    assert (writer.get(key(1)).last_stapled_s, writer.get(key(1)).hits) == (None, 0)
+
+
+def test_when_it_will_be_refreshed_can_be_noted(small):
+    writer = CacheWriter(small)
+    writer.note_refresh(key(1), NOW + 5)
+    writer.put(key(1), b"one", NOW + 900, NOW)
+    assert writer.get(key(1)).refresh_at_s is None
+    writer.note_refresh(key(1), NOW + 450)
+    assert writer.get(key(1)).refresh_at_s == NOW + 450
+
+
+def test_what_an_earlier_run_left_is_served_once_it_is_vouched_for(small):
+    """Also to readers that have already found nothing."""
+    CacheWriter(small).put(key(1), b"one", NOW + 900, NOW)
+    CacheWriter(small).put(key(2), b"two", NOW + 900, NOW)
+    small.distrust()
+    writer, reader = CacheWriter(small), CacheReader(small)
+    assert [entry.response for entry in writer.entries()] == [b"one", b"two"]
+    assert reader.get(key(1), NOW) is None
+    assert reader.get(key(2), NOW) is None
+    writer.vouch_for(key(1))
+    assert reader.get(key(1), NOW) == b"one"
+    writer.put(key(3), b"three", NOW + 900, NOW)
+    assert [reader.get(key(number), NOW) for number in (1, 2, 3)] == [b"one", None, b"three"]
+    assert CacheReader(small).get(key(1), NOW) == b"one"
 
 
 def test_a_read_in_the_middle_of_a_write_is_a_miss(small):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from proxy.cache.layout import COUNTERS_AT, MAGIC, CacheArgument, Counter
+from proxy.cache.layout import COUNTERS_AT, EVICTIONS, MAGIC, CacheArgument, Counter
 from proxy.cache.reader import CacheReader
 from proxy.cache.segment import Segment
 from proxy.cache.writer import CacheWriter
@@ -41,6 +41,7 @@ class Dying:
 
     def __post_init__(self):
         self.geometry = self.segment.geometry
+        self.eviction = self.segment.eviction
         self.mapping = self
         self.raw = Memory(self, self.segment.raw)
         self.words = Memory(self, self.segment.words)
@@ -79,7 +80,9 @@ class Memory:
         pytest.param(lambda writer: writer.remove(key(2)), id="removed"),
     ],
 )
-def test_a_writer_that_dies_at_any_store_leaves_whole_entries_and_the_next_one_goes_on(small, write):
+@pytest.mark.parametrize("eviction", EVICTIONS)
+def test_a_writer_that_dies_at_any_store_leaves_whole_entries_and_the_next_one_goes_on(write, eviction):
+    small = Segment.create(CacheArgument("", 8192), eviction)
     before = {0: b"0" * 2000, 1: b"1" * 1000, 2: b"2" * 1000, 3: b"3" * 2000, 4: b"4" * 1500}
     writer = CacheWriter(small)
     writer.put(key(7), b"7" * 300, LATER, NOW)
@@ -120,13 +123,14 @@ def test_a_writer_that_dies_at_any_store_leaves_whole_entries_and_the_next_one_g
         assert (reader.get(key(2), NOW + 20) or b"") == after.get(2, b"")
     else:
         pytest.fail("the write never came to its end")
+    small.close()
 
 
-def _flip_every(stride, tmp_path):
+def _flip_every(stride, tmp_path, eviction):
     """Flip a byte, attach, read before and after the repair."""
     argument = CacheArgument(str(tmp_path / "cache"), 8192)
     file = tmp_path / "cache"
-    segment = Segment.create(argument)
+    segment = Segment.create(argument, eviction)
     # Alike on purpose: an offset that is a little wrong finds a response that looks right.
     responses = {number: bytes([number // 2]) * 1500 for number in range(5)}
     for number, response in responses.items():
@@ -140,7 +144,7 @@ def _flip_every(stride, tmp_path):
                 opened.seek(at)
                 opened.write(bytes([image[at] ^ flip]))
             try:
-                segment = Segment.create(argument)
+                segment = Segment.create(argument, eviction)
             except StartError:
                 assert at < len(MAGIC)  # the one place where it is the right answer
                 continue
@@ -162,14 +166,82 @@ def _flip_every(stride, tmp_path):
                 aside.unlink()
 
 
-def test_a_flipped_byte_costs_one_entry_at_most(tmp_path):
-    _flip_every(149, tmp_path)
+@pytest.mark.parametrize("eviction", EVICTIONS)
+def test_a_flipped_byte_costs_one_entry_at_most(tmp_path, eviction):
+    _flip_every(149, tmp_path, eviction)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_any_flipped_byte_costs_one_entry_at_most(tmp_path):
-    _flip_every(1, tmp_path)
+@pytest.mark.parametrize("eviction", EVICTIONS)
+def test_any_flipped_byte_costs_one_entry_at_most(tmp_path, eviction):
+    _flip_every(1, tmp_path, eviction)
+
+
+def _cut_at_every(stride, tmp_path):
+    """Cut the file, attach: what is there is whole, or it is a new file and the old one stands beside it."""
+    file = tmp_path / "cache"
+    argument = CacheArgument(str(file), 8192)
+    segment = Segment.create(argument)
+    CacheWriter(segment).put(key(1), b"1" * 1500, NOW + 10, NOW)
+    segment.close()
+    image = file.read_bytes()
+    for length in range(0, len(image) + 1, stride):
+        file.write_bytes(image[:length])
+        segment = Segment.create(argument)
+        reader, writer = CacheReader(segment), CacheWriter(segment)
+        assert reader.get(key(1), NOW) == (b"1" * 1500 if length == len(image) else None)
+        writer.put(key(1), b"new", NOW + 10, NOW)
+        assert reader.get(key(1), NOW) == b"new"
+        segment.close()
+        set_aside = [aside.read_bytes() for aside in tmp_path.glob("cache.bad-*")]
+        assert set_aside == ([image[:length]] if 0 < length < len(image) else [])
+        (tmp_path / "cache.bad-1").unlink(missing_ok=True)
+
+
+def test_a_file_cut_short_is_set_aside(tmp_path):
+    _cut_at_every(113, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_file_cut_short_anywhere_is_set_aside(tmp_path):
+    _cut_at_every(1, tmp_path)
+
+
+@pytest.mark.parametrize("eviction", EVICTIONS)
+@pytest.mark.parametrize("lost", ["the old state", "zeros"])
+def test_after_a_power_cut_each_entry_is_whole_or_gone(tmp_path, eviction, lost):
+    """Which of the written blocks reached the disk is chance; the header's was made sure of at the start."""
+    file = tmp_path / "cache"
+    argument = CacheArgument(str(file), 65536)
+    chance = random.Random(1)
+    segment = Segment.create(argument, eviction)
+    writer = CacheWriter(segment)
+    states = []
+    known: dict[bytes, set[bytes | None]] = {own_key: {None} for own_key in KEYS}
+    for _ in range(2):
+        for own_key in chance.choices(KEYS, k=100):
+            response = _sealed(own_key, chance.randbytes(chance.randrange(3000)))
+            known[own_key].add(response)
+            writer.put(own_key, response, LATER, NOW)
+        states.append(file.read_bytes())
+    segment.close()
+    old, new = states if lost == "the old state" else (bytes(len(states[1])), states[1])
+    for _ in range(200):
+        image = bytearray(new)
+        for at in range(512, len(image), 512):
+            if chance.random() < 0.2:
+                image[at : at + 512] = old[at : at + 512]
+        file.write_bytes(image)
+        segment = Segment.create(argument, eviction)
+        early, writer, late = CacheReader(segment), CacheWriter(segment), CacheReader(segment)
+        for own_key, responses in known.items():
+            assert early.get(own_key, NOW) in responses
+            assert late.get(own_key, NOW) in responses
+        writer.put(KEYS[0], b"new", LATER, NOW)
+        assert late.get(KEYS[0], NOW) == b"new"
+        segment.close()
 
 
 KEYS = [hashlib.sha256(bytes([number])).digest()[:20] for number in range(64)]
@@ -225,9 +297,9 @@ def _forked(work, *args):
         os._exit(status)  # pytest goes on in the parent only
 
 
-def _torture(size_bytes, writes, readers):
+def _torture(size_bytes, writes, readers, eviction):
     """Kill the writer after random numbers of writes, wherever it then is."""
-    segment = Segment.create(CacheArgument("", size_bytes))
+    segment = Segment.create(CacheArgument("", size_bytes), eviction)
     control = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
     chance = random.Random()
 
@@ -264,12 +336,14 @@ def _torture(size_bytes, writes, readers):
     segment.close()
 
 
-def test_readers_see_no_wrong_byte_while_writers_are_killed():
-    _torture(16384, writes=3000, readers=4)
+@pytest.mark.parametrize("eviction", EVICTIONS)
+def test_readers_see_no_wrong_byte_while_writers_are_killed(eviction):
+    _torture(16384, writes=3000, readers=4, eviction=eviction)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("eviction", EVICTIONS)
 @pytest.mark.parametrize("size_bytes", [8192, 65536])
-def test_readers_see_no_wrong_byte_in_100_000_writes(size_bytes):
-    _torture(size_bytes, writes=100_000, readers=4)
+def test_readers_see_no_wrong_byte_in_100_000_writes(size_bytes, eviction):
+    _torture(size_bytes, writes=100_000, readers=4, eviction=eviction)

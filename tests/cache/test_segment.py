@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cache.entries import whole_entries
 from proxy.cache.layout import CacheArgument
 from proxy.cache.segment import Segment
 from proxy.cache.writer import CacheWriter
@@ -46,6 +47,15 @@ def test_an_empty_file_becomes_the_cache_and_the_owners_only(tmp_path):
         assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o600
 
 
+def test_a_file_that_was_opened_to_others_is_closed_to_them(tmp_path):
+    """As one may be that came back from a backup."""
+    with attached(tmp_path / "c"):
+        pass
+    (tmp_path / "c").chmod(0o644)
+    with attached(tmp_path / "c"):
+        assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o600
+
+
 def test_entries_survive_a_restart(tmp_path):
     with attached(tmp_path / "c") as segment:
         CacheWriter(segment).put(KEY, b"response", 200.0, 100.0)
@@ -64,6 +74,7 @@ def test_entries_survive_a_kill(tmp_path):
     """What was written is in the file, though nobody closed it."""
     program = f"""
 import os, signal
+from proxy.cache.entries import whole_entries
 from proxy.cache.layout import CacheArgument
 from proxy.cache.segment import Segment
 from proxy.cache.writer import CacheWriter
@@ -114,7 +125,76 @@ def test_a_cache_of_another_size_is_set_aside(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("content", [b"x", b"staples", bytes(8640), b"-----BEGIN PRIVATE KEY-----\n" * 400])
+def test_a_cache_of_another_eviction_is_set_aside(tmp_path):
+    """What is left of one order says nothing about the other."""
+    with attached(tmp_path / "c"):
+        pass
+    Segment.create(CacheArgument(str(tmp_path / "c"), 8192), "fifo").close()
+    with attached(tmp_path / "c.bad-1"):
+        pass
+
+
+def test_looking_needs_neither_the_size_nor_the_lock(tmp_path):
+    """And nothing can be written through it."""
+    with attached(tmp_path / "c", 65536) as segment:
+        CacheWriter(segment).put(KEY, b"response", 200.0, 100.0)
+        looking = Segment.attach_read_only(str(tmp_path / "c"))
+        assert repr(looking) == repr(segment)
+        assert [entry.response for entry in whole_entries(looking)] == [b"response"]
+        CacheWriter(segment).put(KEY, b"later", 200.0, 100.0)
+        assert [entry.response for entry in whole_entries(looking)] == [b"later"]
+        with pytest.raises(TypeError):
+            looking.words[0] = 0
+        looking.close()
+
+
+def test_looking_goes_on_where_a_writer_died(tmp_path):
+    """The checksums decide then."""
+    with attached(tmp_path / "c") as segment:
+        CacheWriter(segment).put(KEY, b"response", 200.0, 100.0)
+        segment.words[segment.geometry.places()[0].sequence_at] |= 1
+        looking = Segment.attach_read_only(str(tmp_path / "c"))
+        assert [entry.response for entry in whole_entries(looking)] == [b"response"]
+        looking.close()
+
+
+class Disturbed:
+    """A segment in which something happens in the middle of a look: before the n-th piece is read."""
+
+    def __init__(self, segment, countdown, meanwhile):
+        self.geometry, self.words, self.raw = segment.geometry, segment.words, self
+        self._segment, self._countdown, self._meanwhile = segment, countdown, meanwhile
+
+    def __getitem__(self, piece):
+        self._countdown -= 1
+        if self._countdown == 0:
+            self._meanwhile()
+        return self._segment.raw[piece]
+
+
+@pytest.mark.parametrize("countdown", range(1, 6))
+def test_a_look_that_met_the_writer_is_taken_again(small, countdown):
+    """Else an entry that is moved meanwhile would be seen nowhere."""
+    writer = CacheWriter(small)
+    for number, length in enumerate((3000, 1000, 2000, 1000)):
+        writer.put(bytes([number]) * 20, bytes([number]) * length, 200.0, 100.0 + number)
+    writer.remove(bytes([1]) * 20)
+    disturbed = Disturbed(small, countdown, lambda: writer.put(b"x" * 20, b"x" * 1900, 200.0, 150.0))
+    assert [len(entry.response) for entry in whole_entries(disturbed)] == [3000, 1900, 2000, 1000]
+
+
+@pytest.mark.parametrize("at", [8, 16, 24, 32, 40, 48, 56])
+def test_looking_into_a_file_with_a_damaged_header_is_refused(tmp_path, at):
+    with attached(tmp_path / "c"):
+        pass
+    with (tmp_path / "c").open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xff\xff")
+    with pytest.raises(StartError, match="another version of stapleproxy, or is damaged"):
+        Segment.attach_read_only(str(tmp_path / "c"))
+
+
+@pytest.mark.parametrize("content", [b"x", b"staplers", bytes(8640), b"-----BEGIN PRIVATE KEY-----\n" * 400])
 def test_a_file_that_is_not_ours_is_left_alone(tmp_path, content):
     (tmp_path / "c").write_bytes(content)
     assert "is not a stapling cache" in refusal(tmp_path / "c")
@@ -158,6 +238,7 @@ def test_a_full_file_system_leaves_nothing_half_made(tmp_path):
     """The space is taken at the start: a hole found later would kill the process that writes to it."""
     program = f"""
 import resource, signal
+from proxy.cache.entries import whole_entries
 from proxy.cache.layout import CacheArgument
 from proxy.cache.segment import Segment
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -83,13 +83,37 @@ def test_a_cache_too_small_for_all_is_told(check, tmp_path):
     assert "warning: stapling.cache: holds at most 5 responses, and 6 certificates are to be stapled" in out
 
 
-def test_mistakes_of_the_file(check):
-    """They are told before a certificate is read, for that needs a file that is right."""
-    assert check("wokers = 4", *SITE, *EC, "x = 1") == (
-        2,
-        "",
-        "x.toml: site[0].certificate[0].x: unknown key\nx.toml: wokers: unknown key: did you mean workers?\n",
-    )
+def test_mistakes_of_the_file_hide_no_others(check, tmp_path):
+    """Neither files that are missing, also those of the very table that has a mistake, nor what only OpenSSL knows."""
+    fresh(tmp_path)
+    site = (*SITE, 'names = ["a.test"]')
+    lost = ("[[site.certificate]]", 'chain = "no.pem"', 'key = "ec.key.pem"')
+    tls = ("[tls]", 'ciphers = "NOPE"', "session_tickets = 1")
+    status, out, err = check("wokers = 4", *tls, *site, *EC, "x = 1", *lost, *site, *EC, *site, *lost)
+    assert (status, out) == (2, "")
+    assert err.splitlines() == [
+        "x.toml: tls.session_tickets: must be true or false, found 1",
+        "x.toml: site[0].certificate[0].x: unknown key",
+        "x.toml: wokers: unknown key: did you mean workers?",
+        "x.toml: site[2].certificate[0].chain: cannot read no.pem: No such file or directory",
+        "x.toml: site[2].names: a.test is a name of site[1] as well: set `names` so that each has its own",
+        "x.toml: site[0].certificate[1].chain: cannot read no.pem: No such file or directory",
+        "x.toml: tls.ciphers: OpenSSL knows no cipher in 'NOPE'; try `openssl ciphers -v`",
+    ]
+
+
+def test_mistakes_of_the_certificates_hide_none_of_openssl(check, tmp_path):
+    """A key too short for the security level is told beside a file that is missing."""
+    made = fresh(tmp_path, kind="rsa")
+    status, _, err = check("[tls]", 'ciphers = "DEFAULT@SECLEVEL=3"', *SITE, *RSA, *EC)
+    assert (status, made.files.key.exists()) == (2, True)
+    lines = err.splitlines()
+    assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == [
+        "site[0].certificate[1].chain",
+        "site[0].certificate[1].key",
+        "site[0]",
+    ]
+    assert "OpenSSL refuses rsa.chain.pem (RSA 2048): " in lines[2]
 
 
 def test_mistakes_of_the_certificates(check, tmp_path):

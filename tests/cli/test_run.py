@@ -50,6 +50,20 @@ def test_mistakes_in_certificates_name_the_file(write, tmp_path):
     ]
 
 
+def test_mistakes_of_each_kind_are_told_together(write, tmp_path):
+    """Of the file, of the certificates and of what OpenSSL knows: one round is enough to mend them."""
+    path = write("127.0.0.1:0")
+    path.write_text('wokers = 1\ntls.groups = "NOPE"\n' + path.read_text())
+    result = run("run", path)
+    assert result.returncode == 2
+    assert [line.removeprefix(f"{path}: ").partition(":")[0] for line in result.stderr.splitlines()] == [
+        "wokers",
+        "site[0].certificate[0].chain",
+        "site[0].certificate[0].key",
+        "tls.groups",
+    ]
+
+
 def test_a_port_in_use(write, tmp_path):
     make_chain(tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as other:

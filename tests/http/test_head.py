@@ -44,6 +44,10 @@ FORGEABLE = [
     b"X-Forwarded-Host",
     b"X-Forwarded-Port",
     b"X-Real-IP",
+    b"X-Forwarded-Ssl",
+    b"X-Forwarded-Prefix",
+    b"SCRIPT_NAME",
+    b"PATH_INFO",
     b"Forwarded",
 ]
 

@@ -238,3 +238,35 @@ def test_tls_records_may_come_in_any_pieces(lab, pair, backend, tmp_path):
                 answer = b""
                 while not answer.endswith(b"01234"):
                     answer += until_done(lambda: tls.read(65536))
+
+
+def test_unknown_names_can_be_refused(lab, backend, tmp_path):
+    """'or a fatal unrecognized_name when so set': for a name that no site has, and for none."""
+    one, two = lab.issue("one.test", with_uri=False), lab.issue("two.test", with_uri=False)
+    for sites in (site(backend, one) + site(backend, two), site(backend, one)):
+        with run(tmp_path, toml(sites, tls={"unknown_names": "refuse"})) as front:
+            assert subject(s_client(front.port, ca=lab.root, name="one.test")) == "one.test"
+            for name in ("unknown.test", None):
+                said = s_client(front.port, ca=lab.root, name=name)
+                assert alert_number(said) == 112, said
+
+
+def test_a_host_that_differs_from_sni_can_be_refused(lab, backend, tmp_path):
+    """'Host that differs from the SNI: 421 or served, a setting'."""
+    pair = lab.issue("one.test", "*.wild.test", with_uri=False)
+    expected = {
+        "serve": {"one.test": "200", "a.wild.test:8443": "200", "other.test": "200"},
+        "refuse": {
+            "one.test": "200",
+            "ONE.test:8443": "200",
+            "a.wild.test": "200",
+            "other.test": "421",
+            "[::1]": "421",
+        },
+    }
+    for setting, statuses in expected.items():
+        with run(tmp_path, toml(site(backend, pair), http={"other_hosts": setting})) as front:
+            for host, status in statuses.items():
+                options = ("--resolve", f"one.test:{front.port}:127.0.0.1", "-H", f"Host: {host}", "-o", "/dev/null")
+                done = curl(*options, "-w", "%{http_code}", f"https://one.test:{front.port}/", ca=lab.root)
+                assert done.stdout == status, (setting, host)

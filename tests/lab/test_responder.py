@@ -8,6 +8,7 @@ from http.client import HTTPConnection
 from urllib.parse import quote, urlsplit
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
@@ -65,6 +66,35 @@ def test_a_revoked_serial_is_revoked(ca):
     serial = ocsp.load_der_ocsp_request(der).serial_number
     response = answer(ca, der, revoked={serial: NOW.replace(microsecond=0)})
     assert response.certificate_status is ocsp.OCSPCertStatus.REVOKED
+
+
+def test_a_line_of_the_index_marked_r_revokes_from_the_next_answer_on(ca, folder):
+    """With the time and the reason that stand there; a line that cannot be read is told in the log."""
+    issued = ca.issue(["revoked.test"])
+    ca.write(folder)
+    request = ocsp.OCSPRequestBuilder().add_certificate(issued.leaf, ca.intermediate.certificate, hashes.SHA256())
+    der = request.build().public_bytes(Encoding.DER)
+    index = folder / "index.txt"
+    text = index.read_text()
+    line = next(line for line in text.splitlines() if "\trevoked.test.ec.pem\t" in line)
+    with process_at("responder", "--folder", str(folder)) as (url, _):
+
+        def answer_after(edited):
+            index.write_text(text.replace(line, edited))
+            return ocsp.load_der_ocsp_response(ask(url, "/", method="POST", body=der)[1])
+
+        try:
+            assert answer_after(line).certificate_status is ocsp.OCSPCertStatus.GOOD
+            full = answer_after(line.replace("V", "R", 1).replace("\t\t", "\t260102030405Z,keyCompromise\t"))
+            assert full.certificate_status is ocsp.OCSPCertStatus.REVOKED
+            assert full.revocation_time_utc == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+            assert full.revocation_reason is x509.ReasonFlags.key_compromise
+            letter_only = answer_after(line.replace("V", "R", 1))
+            assert letter_only.certificate_status is ocsp.OCSPCertStatus.REVOKED
+            assert letter_only.revocation_time_utc == datetime.fromtimestamp(int(index.stat().st_mtime), UTC)
+            assert answer_after("Q" + line).response_status is ocsp.OCSPResponseStatus.INTERNAL_ERROR
+        finally:
+            index.write_text(text)
 
 
 def test_only_a_delegate_needs_its_certificate_sent(ca):

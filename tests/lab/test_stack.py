@@ -1,6 +1,7 @@
 """The lab as a whole, as a user runs it, and that it leaves nothing behind."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,7 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cli.console import aligned
+from proxy.cli.lab import own_command
+
+ROOT = Path(__file__).parents[2]
 LAB = [sys.executable, "-m", "proxy", "lab"]
+IN_BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+"""A shell without job control starts a background command so: SIGINT ignored."""
 
 
 def wait_until(condition, *, within_s=20):
@@ -38,9 +45,10 @@ def is_running(pid):
 
 @pytest.fixture
 def running_lab(tmp_path):
-    """The lab after its proof, with what it printed so far."""
+    """The lab after its proof, started in a script's background; what it prints goes to a file."""
     with (tmp_path / "said").open("w+") as said:
-        lab = subprocess.Popen([*LAB, "--folder", tmp_path / "lab"], stdout=said, stderr=subprocess.STDOUT)
+        command = [*IN_BACKGROUND, *LAB, "--folder", tmp_path / "lab"]
+        lab = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
         try:
             wait_until(lambda: lab.poll() is not None or "until Ctrl-C" in (tmp_path / "said").read_text())
             assert lab.poll() is None, (tmp_path / "said").read_text()
@@ -54,10 +62,49 @@ def test_once_proves_both_certificates_and_ends(tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     done = subprocess.run([*LAB, "--once"], capture_output=True, text=True, env=environment, check=False, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
-    rows = [line.split() for line in done.stdout.splitlines() if line.startswith((" EC ", " RSA "))]
-    assert [row[:3] for row in rows] == [["EC", "200", "good"], ["RSA", "200", "good"]]
+    lines = done.stdout.splitlines()
+    table = [line for line in lines if line.startswith(("key ", "EC ", "RSA "))]
+    assert [row.split()[:3] for row in table[1:]] == [["EC", "200", "good"], ["RSA", "200", "good"]]
     assert "CN=Lab OCSP Signer" in done.stdout
     assert list(tmp_path.iterdir()) == [], "the temporary folder is gone"
+    assert max(map(len, table)) <= 80
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert "another terminal" not in done.stdout, "nothing is there to try any more"
+
+
+def test_modules_in_the_current_folder_are_not_run(tmp_path):
+    """Neither by the lab nor by what it starts: the folder is the user's, the names may be anything's."""
+    for name in ("proxy", "aiohttp", "uvloop"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w'); raise SystemExit(99)")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-P", *LAB[1:], "--once"]  # -P: as the installed command starts
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert not (tmp_path / "run").exists()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_command_to_try_stands_on_a_line_of_its_own(running_lab):
+    _, folder = running_lab
+    said = (folder / "said").read_text()
+    commands = re.findall(r"^  (openssl .*|curl .*|.* explain .*)$", said, re.MULTILINE)
+    assert [command.split()[-1] for command in commands[:1] + commands[2:]] == ["</dev/null", "localhost"]
+    assert commands[2].startswith(f"{sys.executable} -m proxy explain --live 127.0.0.1:")
+
+
+def test_the_own_command_works_in_any_folder(tmp_path, monkeypatch):
+    script = tmp_path / "a b" / "stapleproxy"
+    script.parent.mkdir()
+    script.touch(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert own_command("a b/stapleproxy") == f"'{script}'"
+    monkeypatch.setenv("PATH", str(script.parent))
+    assert own_command(str(script)) == "stapleproxy"
+
+
+def test_cells_stand_in_columns_without_blanks_at_the_end():
+    assert aligned([("a", "b", ""), ("ccc", "d", "e")]) == "a    b\nccc  d  e"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -68,7 +115,7 @@ def test_nothing_outlives_the_lab(running_lab, number):
     assert len(children) >= 5  # responder, backend, leash, master, and its children
     lab.send_signal(number)
     wait_until(lambda: not any(map(is_running, children)))
-    assert lab.wait(20) == {signal.SIGINT: 0, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    assert lab.wait(20) == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
 
 
 def test_a_part_that_dies_ends_the_lab_with_its_last_words(running_lab):
@@ -87,6 +134,26 @@ def test_a_port_in_use_is_told(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     assert "Address already in use: choose another with --port" in done.stdout
+
+
+def test_a_second_lab_in_one_folder_is_refused(running_lab):
+    """And the first goes on as before."""
+    lab, folder = running_lab
+    config = (folder / "lab" / "lab.toml").read_text()
+    done = subprocess.run(
+        [*LAB, "--once", "--folder", folder / "lab"], capture_output=True, text=True, check=False, timeout=60
+    )
+    told = "another lab runs in this folder: choose another with --folder"
+    assert (done.returncode, done.stdout) == (1, f"The lab failed: {folder / 'lab'}: {told}\n")
+    assert ((folder / "lab" / "lab.toml").read_text(), lab.poll()) == (config, None)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "lab"
+    done = subprocess.run([*LAB, "--once", "--folder", folder], capture_output=True, text=True, check=False, timeout=60)
+    told = f"cannot use this folder for the lab's CA and logs (Not a directory: {folder}): choose another with --folder"
+    assert (done.returncode, done.stdout, done.stderr) == (1, f"The lab failed: {folder}: {told}\n", "")
 
 
 def test_a_folder_is_used_again(tmp_path):

@@ -6,7 +6,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click import Context
 
+from proxy.cli import main
 from proxy.settings.build import all_fields, range_text
 from proxy.settings.toml import load
 
@@ -61,6 +63,15 @@ def test_the_reference_tells_default_meaning_unit_and_range(path):
         default = field.default
         shown = [str(each) for each in default] if isinstance(default, tuple) else default
         assert (is_set, text) == (True, json.dumps(shown))
+
+
+def test_the_systemd_unit_runs_commands_that_there_are():
+    """And it names no package index: what bears the name there may be somebody else's."""
+    unit = (CONFIG / "stapleproxy.service").read_text()
+    commands = re.findall(r"(?m)^ExecStart(?:Pre)?=/opt/stapleproxy/bin/stapleproxy (\w+) ", unit)
+    assert commands == ["check", "run"]
+    assert set(commands) <= set(main.list_commands(Context(main)))
+    assert not re.search(r"pip install (?!/)", unit)
 
 
 def test_the_examples_of_unset_keys_are_right(tmp_path):

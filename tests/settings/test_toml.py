@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import ConfigError
-from proxy.settings.build import all_fields, build
+from proxy.settings.build import all_fields, build, what_is_right
 from proxy.settings.model import ListenAddress, UpstreamAddress
 from proxy.settings.toml import load
 
@@ -19,6 +19,8 @@ upstream = "http://127.0.0.1:8000"
 chain = "chain.pem"
 key = "key.pem"
 """
+
+SECRET = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"
 
 
 @pytest.fixture
@@ -139,6 +141,11 @@ def test_all_mistakes_at_once(problems):
         ("[site]\nx = 1", "site: is a list of tables: write [[site]], found a table"),
         ("tls = 3\n" + MINIMAL, "tls: must be a table: [tls], found 3"),
         ("http.max_head_byte = 1\n" + MINIMAL, "http.max_head_byte: unknown key: did you mean max_head_bytes?"),
+        ("site = [3]", "site[0]: must be a table: [[site]], found 3"),
+        (
+            MINIMAL.replace("[[site]]", "[[site]]\nkey = 'k'"),
+            "site[0].key: unknown key: it belongs to [[site.certificate]]",
+        ),
         ("fetch_timeout_s = 1\n" + MINIMAL, "fetch_timeout_s: unknown key: it belongs to [stapling]"),
         ("enabled = 1\n" + MINIMAL, "enabled: unknown key: it belongs to [stapling] or [site.stapling]"),
         (
@@ -214,16 +221,21 @@ def test_what_is_no_upstream(problems, upstream):
 @pytest.mark.parametrize(
     "text",
     [
-        MINIMAL.replace('"key.pem"', '"""-----BEGIN PRIVATE KEY-----\nhunter2\n"""'),
+        MINIMAL.replace('"key.pem"', '"""' + SECRET + '"""'),
         MINIMAL.replace('"key.pem"', "12345678"),
         MINIMAL + 'passphrase = "hunter2"',
+        f'stapling.cache = """{SECRET}"""' + MINIMAL,
+        f'stapling.cache = """shmcb:{SECRET}"""' + MINIMAL,
+        'stapling.cache = "hunter2/and+so=on=="' + MINIMAL,
+        *(f'tls.{key} = """{SECRET}"""' + MINIMAL for key in ("ciphers", "ciphersuites", "groups")),
+        f'listen = ["""{SECRET}"""]' + MINIMAL,
         MINIMAL.replace("http://", "http://user:hunter2@"),
         MINIMAL.replace("http://127.0.0.1:8000", "http://user:hunter2@app"),
     ],
 )
 def test_no_secret_is_repeated(problems, text):
     """Neither a key pasted where its file's name belongs, nor a password in a URL or below an unknown key."""
-    assert "hunter2" not in str(problems(text))
+    assert "hunter2" not in str(problems(text)), problems(text)
     assert "12345678" not in str(problems(text))
 
 
@@ -280,6 +292,7 @@ def test_any_value_in_any_place_is_taken_or_told(data):
         place = place[0] if isinstance(place, list) else place
     place[key] = data.draw(VALUES)
     told = ()
+    assert set(what_is_right(tree, folder=Path("/etc")).sites) <= {0}
     try:
         build(tree, folder=Path("/etc"))
     except ConfigError as error:

@@ -84,6 +84,11 @@ def test_what_openssl_does_not_know_is_named(identities, setting, value):
     assert shake(build(identities)) == [b""]
 
 
+def test_idle_connections_give_their_buffers_back(identities):
+    """SSL_MODE_RELEASE_BUFFERS halves what an idle connection takes. set_mode(0) tells the modes that are on."""
+    assert build(identities).set_mode(0) & SSL.MODE_RELEASE_BUFFERS
+
+
 def test_a_context_hands_back_its_sites_app(identities):
     """That is how a connection knows where it belongs."""
     engine = Engine(build(identities))

@@ -1,0 +1,199 @@
+"""``stapleproxy staples``: look into a stapling cache, also while it is in use."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from proxy.errors import ConfigError, Problem, StapleproxyError, StartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from proxy.cache.segment import Segment
+    from proxy.staples import Known, Row
+
+LEAST_TABLE_COLUMNS = 160
+"""A narrower terminal folds the rows itself, and nothing is left out."""
+
+
+@click.command(short_help="Look into the stapling cache, also while it is in use.")
+@click.argument("file", metavar="FILE")
+@click.argument("action", metavar="[show|export]", required=False, type=click.Choice(("show", "export")))
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--json", "as_json", is_flag=True, help="The list as one JSON object.")
+@click.option(
+    "--figures",
+    "naming",
+    type=click.Choice(("apache", "prometheus")),
+    help="Tell how full and how busy the cache is, under these names, instead of the list.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to export to.")
+def staples(
+    *, file: str, action: str | None, name: str | None, as_json: bool, naming: str | None, output: Path | None
+) -> None:
+    """List the responses in a stapling cache. Nothing is written to it, and who uses it is not held up.
+
+    FILE is the cache's file, or a configuration (.toml) whose `stapling.cache` has a path. A response tells its
+    certificate's serial number and no host name: only with a configuration has the list the names too, and the
+    certificates for which nothing is held.
+
+    \b
+    FILE show NAME      print one response as `openssl ocsp -resp_text` does
+    FILE export NAME    write one response's DER, to standard output without -o
+
+    NAME is a host name of the configuration, a serial number, or a key or its beginning.
+
+    \b
+    Examples:
+      stapleproxy staples /etc/stapleproxy/stapleproxy.toml
+      stapleproxy staples --json /var/lib/stapleproxy/staples
+      stapleproxy staples stapleproxy.toml show www.example.com
+      stapleproxy staples stapleproxy.toml export www.example.com -o www.der
+    """  # noqa: D301  \b is click's mark for lines to leave as they are
+    _check_usage(action, name, as_json=as_json, naming=naming, output=output)
+    path, known = _source(file)
+    with _looked_into(path) as segment:
+        if naming is not None:
+            _tell_figures(segment, naming)
+            return
+        from proxy.cache.entries import whole_entries
+        from proxy.staples import rows
+
+        found = rows(whole_entries(segment), known)
+        eviction = segment.eviction
+    if action is None and as_json:
+        document = {"cache": path, "eviction": eviction, "responses": [row.to_json() for row in found]}
+        click.echo(json.dumps(document, indent=2))
+    elif action is None:
+        _list(found, datetime.now(UTC))
+    else:
+        assert name is not None  # or _check_usage would have refused
+        row = _the_one(path, found, name)
+        if action == "show":
+            _show(row)
+        else:
+            _export(row, output)
+
+
+def _check_usage(
+    action: str | None, name: str | None, *, as_json: bool, naming: str | None, output: Path | None
+) -> None:
+    if action is not None and name is None:
+        raise click.UsageError(f"a NAME is missing: FILE {action} NAME")
+    if (as_json and naming) or (action is not None and (as_json or naming)):
+        raise click.UsageError("--json and --figures are each without the other, and without show and export")
+    if output is not None and action != "export":
+        raise click.UsageError("-o is for export only")
+
+
+def _source(file: str) -> tuple[str, dict[bytes, Known]]:
+    """Give the cache's path, and what a configuration tells of the certificates."""
+    if not file.endswith(".toml"):
+        return file, {}
+    from proxy.cache.layout import parse_argument
+    from proxy.settings.toml import in_file, load
+    from proxy.sites import load_sites, stapled_certificates
+    from proxy.staples import Known
+
+    settings = load(Path(file))
+    path = parse_argument(settings.stapling.cache).path
+    if not path:
+        what = "this cache is in memory only, nobody else can look into it: give it a path, as in shmcb:/run/staples"
+        raise in_file(Path(file), ConfigError(Problem("stapling.cache", what)))
+    try:
+        certificates = stapled_certificates(load_sites(settings), settings)
+    except ConfigError as error:
+        raise in_file(Path(file), error) from None
+    return path, {
+        each.identity.cache_key: Known(each.names, each.identity.label, f"{each.identity.leaf.serial_number:x}")
+        for each in certificates
+    }
+
+
+@contextmanager
+def _looked_into(path: str) -> Iterator[Segment]:
+    from proxy.cache.segment import Segment
+
+    segment = Segment.attach_read_only(path)
+    try:
+        yield segment
+    finally:
+        segment.close()
+
+
+def _tell_figures(segment: Segment, naming: str) -> None:
+    from proxy.cache.figures import apache_lines, figures, prometheus_lines
+
+    found = figures(segment, datetime.now(UTC).timestamp())
+    for line in apache_lines(found) if naming == "apache" else prometheus_lines(found):
+        click.echo(line)
+
+
+def _list(rows: list[Row], now: datetime) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from proxy.cli.console import make_console
+
+    if not rows:
+        click.echo("no responses")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("names", "status", "thisUpdate", "nextUpdate", "serve until", "next refresh", "last stapled"):
+        table.add_column(title, overflow="fold", no_wrap=title != "names")
+    table.add_column("size", justify="right")
+    table.add_column("hits", justify="right")
+    for row in rows:
+        who = (
+            f"{', '.join(row.names)} ({row.certificate})" if row.certificate else f"{row.key[:12]} serial {row.serial}"
+        )
+        is_over = row.serve_until is not None and row.serve_until <= now
+        times = (row.this_update, row.next_update, row.serve_until, row.next_refresh, row.last_stapled)
+        numbers = (str(row.size), str(row.hits)) if row.response else ("-", "-")
+        status = f"{row.status}, over" if is_over else row.status
+        cells = [who, status, *(_clock(moment) for moment in times), *numbers]
+        table.add_row(*map(Text, cells))  # a str would be read as markup
+    console = make_console()
+    console.width = max(console.width, LEAST_TABLE_COLUMNS)
+    console.print(table)
+
+
+def _clock(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%MZ}" if moment else "-"
+
+
+def _the_one(path: str, rows: list[Row], name: str) -> Row:
+    from proxy.staples import find
+
+    found = find(rows, name)
+    if not found:
+        raise StartError(f"{path}: no response for {name!r}: stapleproxy staples lists what there is")
+    if len(found) > 1:
+        keys = ", ".join(f"{row.key[:12]} ({row.certificate or row.serial})" for row in found)
+        raise StartError(f"{path}: {name!r} has {len(found)} responses: give one of the keys {keys}")
+    return found[0]
+
+
+def _show(row: Row) -> None:
+    from proxy.ocsp.text import response_text
+
+    try:
+        click.echo(response_text(row.response), nl=False)
+    except ValueError as error:
+        raise StapleproxyError(f"{row.key}: {error}") from error
+
+
+def _export(row: Row, output: Path | None) -> None:
+    if output is None:
+        click.echo(row.response, nl=False)
+        return
+    try:
+        output.write_bytes(row.response)
+    except OSError as error:
+        raise StartError(f"{output}: cannot be written: {error.strerror}") from error

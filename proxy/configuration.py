@@ -1,0 +1,69 @@
+"""A configuration and all files that it names, read in one go, so that every mistake is told in one round."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.errors import ConfigError, Problem
+from proxy.identity import load_identity
+from proxy.settings.build import Right, build, what_is_right
+from proxy.settings.toml import in_file, parse_file
+from proxy.sites import read_sites
+from proxy.tls.context import SiteTls, build_contexts, check_algorithms
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from proxy.settings.model import Settings, TlsSettings
+    from proxy.sites import LoadedSite
+
+
+def read_file(path: Path) -> tuple[Settings, tuple[LoadedSite, ...]]:
+    """Read `path`; relative paths in it are relative to its folder. ConfigError names the file with each."""
+    data = parse_file(path)
+    try:
+        return read(data, folder=path.parent.absolute())
+    except ConfigError as error:
+        raise in_file(path, error) from None
+
+
+def read(data: Mapping[str, object], *, folder: Path) -> tuple[Settings, tuple[LoadedSite, ...]]:
+    """Read plain data, the certificates and keys; ConfigError has all mistakes, each at its key path."""
+    try:
+        settings = build(data, folder=folder)
+    except ConfigError as error:
+        _, further = _examine(what_is_right(data, folder=folder))
+        raise ConfigError(*error.problems, *further) from None
+    sites, problems = _examine(Right(dict(enumerate(settings.site)), {}, settings.tls))
+    if problems:
+        raise ConfigError(*problems)
+    return settings, tuple(sites.values())
+
+
+def refused_by_openssl(sites: Mapping[int, LoadedSite], tls: TlsSettings) -> tuple[Problem, ...]:
+    """List what shows only when contexts are built, such as a key too short for the security level of the ciphers.
+
+    Whoever serves builds them anyway, and hears of it then.
+    """
+    parts = [SiteTls(f"site[{n}]", site.identities, stapling=False, app=None) for n, site in sites.items()]
+    try:
+        build_contexts(parts, tls, lambda _key, _now: None)
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+def _examine(right: Right) -> tuple[dict[int, LoadedSite], list[Problem]]:
+    sites, problems = read_sites(right.sites)
+    for where, files in right.files.items():
+        try:
+            load_identity(files, where=where)
+        except ConfigError as error:
+            problems.extend(error.problems)
+    if right.tls is not None:
+        refused = check_algorithms(right.tls)
+        problems.extend(refused)
+        if problems and not refused:
+            problems.extend(refused_by_openssl(sites, right.tls))
+    return sites, problems
