@@ -53,8 +53,8 @@ _GRACE_S = 2.0
 _Entry = Callable[[int, int], int]
 """(life_fd, ready_fd) -> exit status: what a child does."""
 
-_Work = Callable[["Sequence[socket.socket]", int, int], int]
-"""The same for a worker, with what it listens on."""
+_Work = Callable[[int, "Sequence[socket.socket]", int, int], int]
+"""The same for a worker, with its number and what it listens on."""
 
 
 def restart_pause_s(last_pause_s: float, lived_s: float) -> float:
@@ -74,9 +74,11 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
             if why := why_not_stapled(identity, site.settings, settings):
                 _log.info("%s: nothing is stapled (%s)", identity.label, why)
     certificates = stapled_certificates(sites, settings)
-    segment = Segment.create(parse_argument(settings.stapling.cache))
+    segment = Segment.create(parse_argument(settings.stapling.cache), settings.stapling.cache_eviction)
+    segment.distrust()  # until the keeper has verified again what an earlier run left
+    reader = CacheReader(segment)
     demands = Demands()
-    plan = build_plan(settings, sites, _lookup(CacheReader(segment), demands))
+    plan = build_plan(settings, sites, _lookup(reader, demands))
     sockets = open_sockets(settings.listen, settings.worker_count)
     _raise_descriptor_limit()
 
@@ -86,8 +88,9 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
 
         return process.run(certificates, settings.stapling, CacheWriter(segment), demands, life_fd, ready_fd)
 
-    def work(own: Sequence[socket.socket], life_fd: int, ready_fd: int) -> int:
+    def work(number: int, own: Sequence[socket.socket], life_fd: int, ready_fd: int) -> int:
         segment.leave_lock()
+        reader.count_as(number)
         return worker.run(plan, own, life_fd, ready_fd)
 
     where = describe(sockets[0])
@@ -167,7 +170,7 @@ class _Worker(_Child):
     """A child that listens, on sockets that no other worker has a copy of."""
 
     def __init__(self, number: int, work: _Work, sockets: list[socket.socket]) -> None:
-        super().__init__(f"worker-{number}", lambda life_fd, ready_fd: work(self.sockets, life_fd, ready_fd))
+        super().__init__(f"worker-{number}", lambda life_fd, ready_fd: work(number, self.sockets, life_fd, ready_fd))
         self.sockets = sockets
         self._names = names_of(sockets)
 

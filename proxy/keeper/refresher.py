@@ -68,6 +68,12 @@ class Cache(Protocol):
     def remove(self, key: bytes) -> bool:
         """Take a response back; False: there was none."""
 
+    def vouch_for(self, key: bytes) -> None:
+        """Let a response that an earlier run left be stapled."""
+
+    def note_refresh(self, key: bytes, refresh_at_s: float) -> None:
+        """Tell who looks on when the next attempt is."""
+
     def entries(self) -> Sequence[CacheEntry]:
         """Give all responses in the cache."""
 
@@ -191,6 +197,7 @@ class Refresher:
                 continue
             if entry.serve_until_s == staple.serve_until.timestamp() or self._publish(watched, staple):
                 watched.newest = staple
+                self._cache.vouch_for(entry.key)
                 self._schedule(watched, policy.half_life(staple, self._jitter()))
                 self._log.info(
                     "%s: stapled until %s, from the cache", watched.identity.label, _text(staple.serve_until)
@@ -308,6 +315,7 @@ class Refresher:
 
     def _schedule(self, watched: _Watched, due: datetime) -> None:
         heapq.heappush(self._heap, (due.timestamp(), watched.identity.cache_key))
+        self._cache.note_refresh(watched.identity.cache_key, due.timestamp())
         self._woken.set()
 
     def _now(self) -> datetime:

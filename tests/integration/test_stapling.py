@@ -151,13 +151,13 @@ def test_turned_off_it_is_gone_and_turned_on_it_is_back(both, backend, tmp_path)
 
 
 @contextlib.contextmanager
-def canned_responder(port: int, der: bytes):
+def canned_responder(port: int, der: bytes, status: int = 200, content_type: str = "application/ocsp-response"):
     """A responder that has one answer."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200)
-            self.send_header("Content-Type", "application/ocsp-response")
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(der)))
             self.end_headers()
             self.wfile.write(der)
@@ -388,8 +388,9 @@ def test_the_issuer_may_stand_in_a_file_of_its_own(lab, backend, tmp_path):
 def test_an_answer_that_is_no_response_is_not_stapled(lab, backend, tmp_path):
     """'the responder answers with something else (an HTML page, 404): not stapled, nothing critical logged'."""
     pair = lab.issue("localhost")
-    for der in (b"<html>welcome to the hotel's network</html>", b"", b"\x30\x03\x0a\x01\x03"):
-        with canned_responder(lab.port, der), run(tmp_path, toml(site(backend, pair), stapling=FAST)) as front:
+    page = b"<html>welcome to the hotel's network</html>"
+    for answer in [(page, 200, "text/html"), (page, 404, "text/html"), (page,), (b"",), (b"\x30\x03\x0a\x01\x03",)]:
+        with canned_responder(lab.port, *answer), run(tmp_path, toml(site(backend, pair), stapling=FAST)) as front:
             assert is_not_stapled(s_client(front.port, "-status", ca=lab.root))
             front.wait_for_log("WARNING")
             assert not re.search("ERROR|Traceback", front.log), front.log
