@@ -66,6 +66,7 @@ _NOT_HOP_BY_HOP = frozenset({b"host", b"content-length", b"transfer-encoding", b
 # uri-host [ ":" port ] of RFC 3986 3.2.2 without userinfo and percent-encoding, which no host name here has.
 _AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=-]+)(?::[0-9]{0,5})?")
 _PORT = re.compile(rb":[0-9]*\Z")
+_X = ord("x")
 _REASON = re.compile(rb"[\t -~\x80-\xff]*")  # RFC 9112 4; llhttp lets control bytes through
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 
@@ -125,7 +126,7 @@ def request_to_upstream(head: RequestHead, client: Client) -> tuple[bytes, Frami
         lower = name.lower()
         kind = _REQUEST_HEADERS.get(lower)
         if kind is None:
-            if b"_" not in name and lower[:11] != b"x-forwarded":
+            if b"_" not in name and (lower[0] != _X or not lower.startswith(b"x-forwarded")):
                 lines.append(b"%b: %b\r\n" % (name, value))
         elif kind == _HOST:
             if host_seen:
@@ -206,7 +207,7 @@ def response_to_client(head: ResponseHead, request: RequestHead, *, keep_alive: 
     `keep_alive` is the wish; UNTIL_CLOSE in the answer overrules it.
     """
     status = head.status
-    reason = head.reason if _REASON.fullmatch(head.reason) else b""
+    reason = head.reason if head.reason.isalpha() or _REASON.fullmatch(head.reason) else b""
     lines = [b"HTTP/1.1 %d %b\r\n" % (status, reason)]
     framing = UNTIL_CLOSE
     named_by_connection: set[bytes] = set()
