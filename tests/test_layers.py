@@ -50,6 +50,7 @@ ONLY = {
     "proxy.cli": ("proxy/cli/", "proxy/__main__"),
     "proxy.master": ("proxy/cli/",),
     "proxy.worker": ("proxy/master",),
+    "proxy.supervisor": ("proxy/master",),
 }
 
 # (who) -> (what it may not import)

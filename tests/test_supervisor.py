@@ -1,4 +1,4 @@
-"""The master's one decision that is apart from its I/O, and the sockets it opens."""
+"""The supervisor's one decision that is apart from its I/O, and the sockets that the master opens."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from proxy.errors import StartError
 from proxy.listening import describe, open_sockets
-from proxy.master import restart_pause_s
 from proxy.settings.model import ListenAddress
+from proxy.supervisor import restart_pause_s
 
 
 @given(st.lists(st.floats(0, 1000), min_size=1, max_size=40))
