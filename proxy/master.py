@@ -35,7 +35,7 @@ _log = logging.getLogger("stapleproxy.master")
 def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. Raises ConfigError or StartError before anything has begun."""
     log.set_up(settings.log_level, "master")
-    for problem in site_warnings(sites, datetime.now(UTC)):
+    for problem in site_warnings(sites, settings, datetime.now(UTC)):
         _log.warning("%s", problem)
     for site in sites:
         for identity in site.identities:

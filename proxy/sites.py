@@ -79,17 +79,29 @@ def default_site(sites: tuple[LoadedSite, ...]) -> LoadedSite:
     return next((site for site in sites if site.settings.default), sites[0])
 
 
-def site_warnings(sites: tuple[LoadedSite, ...], now: datetime) -> tuple[Problem, ...]:
+def site_warnings(sites: tuple[LoadedSite, ...], settings: Settings, now: datetime) -> tuple[Problem, ...]:
     """List what the operator should know although the server starts."""
     found = []
     for index, site in enumerate(sites):
         for number, identity in enumerate(site.identities):
             where = f"site[{index}].certificate[{number}]"
             found += [Problem(f"{where}: {each.where}", each.what) for each in identity_warnings(identity, now)]
+            if identity.must_staple and not is_stapling(site.settings, settings):
+                what = f"{identity.label} says must-staple, but stapling is off: clients that obey will refuse it"
+                found.append(Problem(where, what))
+        found += [
+            Problem(f"site[{index}].names", f"no certificate of this site is for {name}: clients will refuse it")
+            for name in _not_covered(site)
+        ]
         if not site.names and site is not default_site(sites):
             what = "no client can reach this site: its certificates have no DNS name; set `names`"
             found.append(Problem(f"site[{index}].names", what))
     return tuple(found)
+
+
+def _not_covered(site: LoadedSite) -> list[str]:
+    covered = {name for identity in site.identities for name in identity.names}
+    return [name for name in site.names if not covered & {name, f"*.{name.partition('.')[2]}"}]
 
 
 def stapled_certificates(sites: tuple[LoadedSite, ...], settings: Settings) -> tuple[StapledCertificate, ...]:

@@ -113,15 +113,34 @@ def test_why_a_certificate_is_not_stapled(tmp_path):
 
 def test_warnings_say_which_certificate(tmp_path):
     made, nameless = make_chain(tmp_path), make_chain(tmp_path, kind="rsa", names=None, common_name="My server")
-    sites, _ = loaded(site(made, names=("a.test",)), site(made, nameless, names=()), site(nameless))
-    assert site_warnings(sites, NOW) == site_warnings(sites[:2], NOW) + site_warnings(sites, NOW)[-1:]
-    assert [str(each) for each in site_warnings(sites, NOW)] == [
+    sites, settings = loaded(site(made, names=("a.www.test",)), site(made, nameless, names=()), site(nameless))
+    assert [str(each) for each in site_warnings(sites, settings, NOW)] == [
         "site[2].names: no client can reach this site: its certificates have no DNS name; set `names`"
     ]
-    late = [str(each) for each in site_warnings(sites[:1], NOW + timedelta(days=91))]
+    late = [str(each) for each in site_warnings(sites[:1], settings, NOW + timedelta(days=91))]
     assert late == [
         "site[0].certificate[0]: ec.chain.pem (EC secp256r1): the certificate expired on 2026-08-30 12:00 UTC: renew it"
     ]
+
+
+def test_a_name_that_no_certificate_is_for_is_told(tmp_path):
+    """Clients that ask for it would refuse the certificate; a wildcard covers one label."""
+    names = ("www.test", "a.www.test", "a.b.www.test", "other.test")
+    sites, settings = loaded(site(make_chain(tmp_path), names=names))
+    told = [str(each) for each in site_warnings(sites, settings, NOW)]
+    assert told == [
+        f"site[0].names: no certificate of this site is for {name}: clients will refuse it"
+        for name in ("a.b.www.test", "other.test")
+    ]
+
+
+def test_must_staple_without_stapling_is_told(tmp_path):
+    """Its operator turned off what its issuer promised."""
+    made = make_chain(tmp_path, must_staple=True)
+    for enabled, count in ((True, 0), (False, 1)):
+        sites, settings = loaded(site(made, stapling=SiteStapling(enabled=enabled)))
+        told = [str(each) for each in site_warnings(sites, settings, NOW)]
+        assert len([each for each in told if "must-staple, but stapling is off" in each]) == count
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def check(file: Path) -> None:
     now = datetime.now(UTC)
     for line in describe(sites, settings, now):
         click.echo(line)
-    for warning in (*site_warnings(sites, now), *cache_warnings(sites, settings)):
+    for warning in (*site_warnings(sites, settings, now), *cache_warnings(sites, settings)):
         click.echo(f"{file}: warning: {warning}")
     click.echo(f"{file}: ok")
 

@@ -91,7 +91,10 @@ def _parse_upstream(value: object) -> UpstreamAddress:
             raise ValueError(f"the path of a Unix socket is at most {MAX_UNIX_PATH_BYTES} bytes long")
         return UpstreamAddress("", 0, path)
     if isinstance(value, str) and value.startswith("http://"):
-        host, port = _host_port(value.removeprefix("http://").removesuffix("/"), default_port=80)
+        authority = value.removeprefix("http://").removesuffix("/")
+        if "/" in authority or "?" in authority:
+            raise ValueError("an upstream takes no path, requests keep their own: http://127.0.0.1:8000")
+        host, port = _host_port(authority, default_port=80)
         if not host or not port:
             raise ValueError("a host and a port above 0 are needed: http://127.0.0.1:8000")
         return UpstreamAddress(host, port)
