@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID as Access
 
 from proxy.errors import FetchFailed, StapleRejected
-from proxy.identity import access_uris, dns_names, find_issuer, one_line, says_must_staple
+from proxy.identity import access_uris, dns_names, find_issuer, is_self_signed, one_line, says_must_staple
 from proxy.ocsp.response import Rules, require_good, verify
 from proxy.sites import NotStapled
 
@@ -80,6 +80,8 @@ class Explained:
     issuer_found: bool
     issuer_source: str | None
     """Where the issuer's certificate is; None: it was not found."""
+    self_signed: bool
+    """There is no other certificate that could be its issuer's."""
     must_staple: bool
     responders: tuple[Responder, ...]
     ca_issuers: tuple[str, ...]
@@ -149,6 +151,7 @@ def explain_leaf(leaf: Leaf) -> Explained:
         not_after=certificate.not_valid_after_utc,
         issuer_found=leaf.issuer is not None,
         issuer_source=leaf.issuer_source,
+        self_signed=is_self_signed(certificate),
         must_staple=says_must_staple(certificate),
         responders=tuple(_responder(uri, "configuration" if leaf.configured_urls else "certificate") for uri in uris),
         ca_issuers=access_uris(certificate, Access.CA_ISSUERS),
@@ -189,6 +192,8 @@ def remarks(explained: Explained, now: datetime) -> list[str]:
                 "The certificate names no OCSP responder, so nothing will be stapled. That is normal today: "
                 "Let's Encrypt and other public CAs have ended OCSP. TLS works all the same."
             )
+        case NotStapled.NO_ISSUER if explained.self_signed:
+            said.append("Nothing will be stapled: the certificate is self-signed, and no issuer vouches for it.")
         case NotStapled.NO_ISSUER:
             said.append(
                 "Nothing will be stapled, because the issuer's certificate was not found: "

@@ -6,6 +6,7 @@ import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from shlex import quote
 from typing import TYPE_CHECKING, NewType, TypeVar
 from warnings import catch_warnings
 
@@ -108,7 +109,9 @@ def warnings(identity: Identity, now: datetime) -> tuple[Problem, ...]:
     if identity.must_staple and not identity.ocsp_uris:
         found.append("the certificate says must-staple but names no OCSP responder: clients that obey will refuse it")
     if identity.exposed_key_file:
-        found.append(f"others than its owner may read the private key: chmod 600 {identity.exposed_key_file}")
+        found.append(
+            f"others than its owner may read the private key: chmod 600 {quote(str(identity.exposed_key_file))}"
+        )
     return tuple(Problem(identity.label, what) for what in found)
 
 
@@ -141,6 +144,15 @@ def find_issuer(leaf: x509.Certificate, candidates: tuple[x509.Certificate, ...]
         if candidate != leaf:
             return candidate
     return None
+
+
+def is_self_signed(leaf: x509.Certificate) -> bool:
+    """Tell whether its own key signed it: there is no issuer to be found."""
+    try:
+        leaf.verify_directly_issued_by(leaf)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def dns_names(leaf: x509.Certificate) -> tuple[str, ...]:

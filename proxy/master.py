@@ -16,7 +16,14 @@ from proxy.cache.writer import CacheWriter
 from proxy.demand import Demands
 from proxy.listening import describe, open_sockets
 from proxy.names import NameTable
-from proxy.sites import default_site, is_stapling, site_warnings, stapled_certificates, why_not_stapled
+from proxy.sites import (
+    NOT_STAPLED_BECAUSE,
+    default_site,
+    is_stapling,
+    site_warnings,
+    stapled_certificates,
+    why_not_stapled,
+)
 from proxy.supervisor import Child, Listener, Supervisor
 from proxy.tls.context import SiteTls, build_contexts
 
@@ -40,7 +47,7 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
     for site in sites:
         for identity in site.identities:
             if why := why_not_stapled(identity, site.settings, settings):
-                _log.info("%s: nothing is stapled (%s)", identity.label, why)
+                _log.info("%s: nothing is stapled (%s: %s)", identity.label, why, NOT_STAPLED_BECAUSE[why])
     certificates = stapled_certificates(sites, settings)
     segment = Segment.create(parse_argument(settings.stapling.cache), settings.stapling.cache_eviction)
     segment.distrust()  # until the keeper has verified again what an earlier run left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -23,6 +24,9 @@ _MAX_FILE_BYTES = 1_048_576
 """A chain is some kilobytes; a whole trust store must not be mistaken for one."""
 
 _CERTIFICATE = re.compile(rb"-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----")
+_REQUEST = re.compile(rb"-----BEGIN (NEW )?CERTIFICATE REQUEST-----")
+_PKCS12 = re.compile(rb"0(?:[\x00-\x80]|\x81.|\x82..|\x83.{3}|\x84.{4})\x02\x01\x03", re.DOTALL)
+"""RFC 7292, section 4: a SEQUENCE that begins with the version, 3; no key in DER has this one."""
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _KEY_BLOCK = re.compile(rb"-----BEGIN ((?:[A-Z0-9]+ )*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
 
@@ -34,7 +38,7 @@ def read_certificates(path: Path, *, where: str) -> tuple[x509.Certificate, ...]
     if len(blocks) != len(_CERTIFICATE.findall(content)):
         raise _error(where, f"{path} holds a certificate that is cut off, or not headed BEGIN CERTIFICATE")
     if not blocks:
-        raise _error(where, f"{path} holds no certificate{_instead(content)}")
+        raise _error(where, f"{path} holds no certificate{_instead(content, path)}")
     return tuple(_certificate(block, f"certificate number {n} in {path}", where) for n, block in enumerate(blocks, 1))
 
 
@@ -43,17 +47,17 @@ def read_private_key(path: Path, *, where: str) -> PrivateKey:
     content = _read(path, where=where)
     block = _KEY_BLOCK.search(content)
     if not block:
-        raise _error(where, f"{path} holds no private key{_instead(content)}")
+        raise _error(where, f"{path} holds no private key{_instead(content, path)}")
     try:
         key = load_pem_private_key(block[0], None)
     except TypeError:  # as cryptography says that a passphrase is needed
-        how = f"decrypt it with: openssl pkey -in {path} -out {path.with_suffix('.plain.pem')}"
+        how = f"decrypt it with: openssl pkey {_in_and_out(path)}"
         raise _error(where, f"the private key in {path} is encrypted; {how}") from None
     except UnsupportedAlgorithm:
         raise _error(where, f"the private key in {path} is {_KINDS}") from None
     except ValueError:
         raise _error(
-            where, f"the private key in {path} is damaged: openssl pkey -in {path} -check shows more"
+            where, f"the private key in {path} is damaged: openssl pkey -in {quote(str(path))} -check shows more"
         ) from None
     if not isinstance(key, PrivateKey):
         raise _error(where, f"the private key in {path} is {_KINDS}")
@@ -78,14 +82,23 @@ def _read(path: Path, *, where: str) -> bytes:
     return content
 
 
-def _instead(content: bytes) -> str:
+def _in_and_out(path: Path) -> str:
+    """Write both files of a command that can be pasted into a shell."""
+    return f"-in {quote(str(path))} -out {quote(str(path.with_suffix('.plain.pem')))}"
+
+
+def _instead(content: bytes, path: Path) -> str:
     """Say what a file holds when it is not what was asked for: most often two settings were exchanged."""
     if not content.strip():
         return ": it is empty"
     if _CERTIFICATE.search(content):
         return " but a certificate: are chain and key exchanged?"
+    if _REQUEST.search(content):
+        return " but a certificate request: the file that the CA sent back for it is needed"
     if _KEY_BLOCK.search(content):
         return " but a private key: are chain and key exchanged?"
+    if _PKCS12.match(content):
+        return f" in PEM but is PKCS#12: convert it with openssl pkcs12 {_in_and_out(path)} -nodes"
     if content[:1] == b"\x30":  # an ASN.1 SEQUENCE
         return " in PEM; it looks like DER: convert it with openssl x509 or openssl pkey, -inform DER"
     return " in PEM"

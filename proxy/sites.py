@@ -50,6 +50,14 @@ class NotStapled(StrEnum):
     NO_ISSUER = "no-issuer"
 
 
+NOT_STAPLED_BECAUSE: Mapping[NotStapled, str] = {
+    NotStapled.DISABLED: "the configuration turns stapling off",
+    NotStapled.NO_OCSP_URI: "the certificate names no OCSP responder, which is normal today: TLS works all the same",
+    NotStapled.NO_ISSUER: "the issuer's certificate was not found",
+}
+"""The sentence to each word."""
+
+
 def load_sites(settings: Settings) -> tuple[LoadedSite, ...]:
     """Read all certificates and keys; ConfigError has the mistakes of all sites."""
     sites, problems = read_sites(dict(enumerate(settings.site)))

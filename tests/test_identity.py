@@ -2,6 +2,8 @@
 
 import base64
 import os
+import shlex
+import subprocess
 from contextlib import suppress
 from datetime import timedelta
 
@@ -15,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
+from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -128,6 +131,8 @@ class TestMistakes:
         [
             (b"", "holds no certificate: it is empty"),
             (b"hello", "holds no certificate in PEM"),
+            (b"-----BEGIN CERTIFICATE REQUEST-----\nMIIB", "holds no certificate but a certificate request"),
+            (b"-----BEGIN NEW CERTIFICATE REQUEST-----\nMIIB", "holds no certificate but a certificate request"),
             (b"\x30\x82\x01\x01", "it looks like DER: convert it with openssl x509"),
             (b"-----BEGIN CERTIFICATE-----\nMIIB", "is cut off"),
             (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "certificate number 1 in"),
@@ -156,6 +161,32 @@ class TestMistakes:
         key = made.write("hidden.key", hidden)
         (problem,) = problems_of(replaced(made.files, key=key))
         assert f"{WHERE}.key: the private key in {key} is encrypted; decrypt it with: openssl pkey -in {key}" in problem
+
+    def test_a_command_to_paste_has_its_paths_quoted(self, tmp_path):
+        made = make_chain(tmp_path)
+        hidden = new_key("ec", "leaf").private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+        )
+        key = made.write("my site's.key", hidden)
+        (problem,) = problems_of(replaced(made.files, key=key))
+        _, *words = shlex.split(problem.partition("with: ")[2])
+        assert words == ["pkey", "-in", str(key), "-out", str(tmp_path / "my site's.plain.pem")]
+
+    def test_pkcs12_is_told_with_what_makes_pem_of_it(self, tmp_path):
+        """The command gives one file that is chain and key."""
+        made = make_chain(tmp_path)
+        both = (made.leaf, [made.issuer], NoEncryption())
+        packed = made.write("my site.p12", serialize_key_and_certificates(b"x", new_key("ec", "leaf"), *both))
+        told = problems_of(CertificateFiles(chain=packed, key=packed))
+        what = f"{packed} holds no {{}} in PEM but is PKCS#12: convert it with "
+        commands = [line.partition("convert it with ")[2] for line in told]
+        assert told == [
+            f"{WHERE}.{key}: {what.format(name)}{commands[0]}"
+            for key, name in (("chain", "certificate"), ("key", "private key"))
+        ]
+        subprocess.run([*shlex.split(commands[0]), "-passin", "pass:"], check=True, capture_output=True)
+        plain = tmp_path / "my site.plain.pem"
+        assert load_identity(CertificateFiles(chain=plain, key=plain), where=WHERE).issuer == made.issuer
 
     def test_a_damaged_key_is_not_shown(self, tmp_path):
         made = make_chain(tmp_path)

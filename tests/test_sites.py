@@ -8,6 +8,7 @@ from certs import NOW, OCSP_URI, make_chain, self_signed
 from proxy.errors import ConfigError
 from proxy.settings.model import CertificateFiles, Settings, Site, SiteStapling, StaplingSettings, UpstreamAddress
 from proxy.sites import (
+    NOT_STAPLED_BECAUSE,
     NotStapled,
     default_site,
     load_sites,
@@ -109,6 +110,7 @@ def test_why_a_certificate_is_not_stapled(tmp_path):
     assert reasons(site(made), enabled=False) == [NotStapled.DISABLED]
     assert reasons(site(made, stapling=on), enabled=False) == [None]
     assert [str(reason) for reason in NotStapled] == ["disabled", "no-ocsp-uri", "no-issuer"]
+    assert set(NOT_STAPLED_BECAUSE) == set(NotStapled)
 
 
 def test_warnings_say_which_certificate(tmp_path):

@@ -208,15 +208,17 @@ def header(size_bytes: int, eviction: Eviction = "lru") -> bytes:
 def parse_argument(text: str) -> CacheArgument:
     """Read ``shmcb``, ``shmcb:``, ``shmcb:path`` or ``shmcb:path(size)`` as Apache 2.4 does.
 
-    Raises ValueError with Apache's sentence. The provider is case-sensitive, and the last ``(`` begins the size, so
-    a path may contain parentheses.
+    Raises ValueError with Apache's sentence, or a better one where that would mislead. The provider is case-sensitive,
+    and the last ``(`` begins the size, so a path may contain parentheses.
     """
     provider, _, argument = text.partition(":")
+    if provider == "redis":
+        raise ValueError("SSLStaplingCache: the redis stapling cache is not built yet: write shmcb:PATH(SIZE)")
     if provider not in PROVIDERS:
-        raise ValueError(
-            f"SSLStaplingCache: '{provider}' stapling cache not supported (known names: {','.join(PROVIDERS)})"
-            f" Maybe you need to load the appropriate socache module (mod_socache_{provider}?)"
-        )
+        sentence = f"SSLStaplingCache: '{provider}' stapling cache not supported (known names: {','.join(PROVIDERS)})"
+        if "/" in provider:  # a path, and no module has such a name
+            raise ValueError(f"{sentence}: write shmcb:{text}")
+        raise ValueError(f"{sentence} Maybe you need to load the appropriate socache module (mod_socache_{provider}?)")
     path, parenthesis, size_text = argument.rpartition("(")
     if not parenthesis:
         path, size_bytes = argument, DEFAULT_SIZE_BYTES

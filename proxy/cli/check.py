@@ -35,7 +35,7 @@ def check(file: Path) -> None:
     from proxy.sites import site_warnings
 
     settings, sites = read_file(file)
-    if refused := refused_by_openssl(dict(enumerate(sites)), settings.tls):
+    if refused := (*refused_by_openssl(dict(enumerate(sites)), settings.tls), *cache_problems(settings)):
         raise in_file(file, ConfigError(*refused))
     now = datetime.now(UTC)
     for line in describe(sites, settings, now):
@@ -57,6 +57,17 @@ def describe(sites: tuple[LoadedSite, ...], settings: Settings, now: datetime) -
             yield from _certificate(identity, site, settings, now)
 
 
+def cache_problems(settings: Settings) -> tuple[Problem, ...]:
+    """Say what would keep the cache's file from being made; the server makes the file, but no folder."""
+    from proxy.cache.layout import parse_argument
+
+    path = parse_argument(settings.stapling.cache).path
+    folder = Path(path).parent
+    if not path or folder.is_dir():
+        return ()
+    return (Problem("stapling.cache", f"the folder {folder} does not exist: make it, or give another path"),)
+
+
 def cache_warnings(sites: tuple[LoadedSite, ...], settings: Settings) -> tuple[Problem, ...]:
     """Warn when not all responses can be in the cache at a time."""
     from proxy.cache.layout import geometry, parse_argument
@@ -72,7 +83,7 @@ def cache_warnings(sites: tuple[LoadedSite, ...], settings: Settings) -> tuple[P
 
 def _certificate(identity: Identity, site: LoadedSite, settings: Settings, now: datetime) -> Iterator[str]:
     from proxy.identity import one_line
-    from proxy.sites import responder_address, responder_urls, why_not_stapled
+    from proxy.sites import NOT_STAPLED_BECAUSE, responder_address, responder_urls, why_not_stapled
 
     ends = identity.leaf.not_valid_after_utc
     reason = why_not_stapled(identity, site.settings, settings)
@@ -80,7 +91,10 @@ def _certificate(identity: Identity, site: LoadedSite, settings: Settings, now: 
     yield f"  {identity.label}"
     yield f"    subject   {one_line(identity.leaf.subject)}"
     yield f"    expires   {ends:%Y-%m-%d %H:%M} UTC, {_days((ends - now).days)}"
-    yield f"    stapling  {f'no: {reason}' if reason else 'yes, asking ' + ', '.join(addresses)}"
+    if reason:
+        yield f"    stapling  no: {reason}: {NOT_STAPLED_BECAUSE[reason]}"
+    else:
+        yield f"    stapling  yes, asking {', '.join(addresses)}"
     if identity.must_staple:
         yield "    must-staple: clients that obey refuse it without a response"
 

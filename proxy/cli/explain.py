@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import time
 from contextlib import contextmanager
@@ -36,11 +37,12 @@ from proxy.explain import (
 )
 from proxy.keeper.fetch import Fetcher
 from proxy.lab.client import ProbeError, probe
+from proxy.names import host_name
 from proxy.ocsp.request import build_request
 from proxy.ocsp.response import Rules
 from proxy.ocsp.signer import PARSE_ERRORS
 from proxy.pem import read_certificates
-from proxy.settings.model import StaplingSettings
+from proxy.settings.model import StaplingSettings, host_port
 from proxy.sites import NotStapled, responder_urls, why_not_stapled
 
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CONNECT_WITHIN_S = 10.0
+HTTPS_PORT = 443
+FILE_SUFFIXES = (".cer", ".crt", ".der", ".key", ".p12", ".pem", ".pfx")
+"""None of them is a top-level domain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,7 @@ class Target:
 def explain(ctx: click.Context, target: str, *, live: bool, as_json: bool, name: str | None) -> None:
     """Tell what stapling needs and whether it has it.
 
-    TARGET is a PEM file, a configuration (.toml) or HOST:PORT.
+    TARGET is a PEM file, a configuration (.toml), HOST:PORT or an https URL; a HOST alone means port 443.
 
     Exit status: 0; with --live 1 if something that should be stapled would not be; 2 if TARGET cannot be read.
 
@@ -102,12 +107,27 @@ def read_target(target: str, name: str | None) -> Target:
         chain = read_certificates(path, where="")
         with certificate_readable(target):
             return Target("pem", tuple(leaves_of(chain, target, "the same file")), StaplingSettings())
-    host, colon, port = target.rpartition(":")
-    if not (host and colon and port.isascii() and port.isdigit() and int(port) <= 65535) or "/" in host:
+    address = server_address(target)
+    if address is None:
         raise ConfigError(
             Problem(target, "no such file, and not HOST:PORT: give a PEM file, a .toml file or HOST:PORT")
         )
-    return read_server(target, host.strip("[]"), int(port), name)
+    return read_server(target, *address, name)
+
+
+def server_address(target: str) -> tuple[str, int] | None:
+    """Read HOST:PORT, a host name, or an https URL, of which host and port count; None: it is none of them."""
+    is_url = target.lower().startswith("https://")
+    text = re.split(r"[/?#]", target[len("https://") :])[0] if is_url else target
+    try:
+        host, port = host_port(text, default_port=HTTPS_PORT)
+        if text == host and not is_url:
+            # What has no port may as well be a file that is not there, and somebody mistyped its name.
+            host_name(host)
+            host = "" if host.lower().endswith(FILE_SUFFIXES) else host
+    except ValueError:
+        return None
+    return (host, port) if host else None
 
 
 def exists(path: Path) -> bool:
@@ -250,7 +270,9 @@ def facts_of(target: Target, explained: Explained) -> Iterator[tuple[str, str | 
     yield "names", ", ".join(explained.names) or "none"
     yield "valid", f"{clock(explained.not_before)} to {clock(explained.not_after)}"
     yield "key", explained.key
-    found = f"found in {explained.issuer_source}" if explained.issuer_found else "not found"
+    found = "self-signed" if explained.self_signed else "not found"
+    if explained.issuer_found:
+        found = f"found in {explained.issuer_source}"
     yield "issuer", f"{explained.issuer_name} ({found})"
     yield "must-staple", "yes" if explained.must_staple else "no"
     for responder in explained.responders:

@@ -8,12 +8,22 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from ipaddress import AddressValueError, IPv6Address
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from proxy.cache.layout import Eviction, parse_argument
@@ -26,6 +36,8 @@ NOT_REPEATED = "not_repeated"
 """The type of a mistake whose value is not told with it."""
 
 _PROVIDER = re.compile(r"[A-Za-z0-9_-]{1,20}(:|\Z)")
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./()-]{1,60}")
+"""A path where shmcb:PATH belongs; a pasted secret has other characters, or more of them."""
 
 
 class ListenAddress(NamedTuple):
@@ -51,7 +63,8 @@ class UpstreamAddress(NamedTuple):
         return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
 
-def _host_port(text: str, *, default_port: int | None = None) -> tuple[str, int]:
+def host_port(text: str, *, default_port: int | None = None) -> tuple[str, int]:
+    """Read HOST:PORT, an IPv6 host in brackets; ValueError says what it lacks."""
     host, colon, port_text = text.rpartition(":")
     if text.endswith("]") or not colon:  # "[::1]" or "name": no port
         if default_port is None:
@@ -76,7 +89,7 @@ def _parse_listen(value: object) -> ListenAddress:
     if isinstance(value, ListenAddress):
         return value
     if isinstance(value, str):
-        return ListenAddress(*_host_port(value))
+        return ListenAddress(*host_port(value))
     raise ValueError('must be text such as "127.0.0.1:8443", or ":8443" for every address')
 
 
@@ -94,7 +107,7 @@ def _parse_upstream(value: object) -> UpstreamAddress:
         authority = value.removeprefix("http://").removesuffix("/")
         if "/" in authority or "?" in authority:
             raise ValueError("an upstream takes no path, requests keep their own: http://127.0.0.1:8000")
-        host, port = _host_port(authority, default_port=80)
+        host, port = host_port(authority, default_port=80)
         if not host or not port:
             raise ValueError("a host and a port above 0 are needed: http://127.0.0.1:8000")
         return UpstreamAddress(host, port)
@@ -117,7 +130,7 @@ def check_http_url(text: str) -> str:
 
 def _check_cache(text: str) -> str:
     # Apache's sentence quotes what stands before the colon. What cannot be a provider's name may be a pasted secret.
-    if not _PROVIDER.match(text) or not _is_one_line(text):
+    if not (_PROVIDER.match(text) or _PLAIN_PATH.fullmatch(text)) or not _is_one_line(text):
         raise PydanticCustomError(NOT_REPEATED, "must be shmcb:, shmcb:PATH or shmcb:PATH(SIZE)")
     parse_argument(text)
     return text
@@ -141,6 +154,14 @@ def _check_file_name(value: object) -> object:
     if value == "":
         raise ValueError("must be the name of a file")
     return value
+
+
+def _check_addresses(addresses: tuple[ListenAddress, ...]) -> tuple[ListenAddress, ...]:
+    # Found here and not when it is bound, so that `check` tells it too. Port 0 is another port each time.
+    counts = Counter(each for each in addresses if each.port)
+    if twice := next((each for each, count in counts.items() if count > 1), None):
+        raise PydanticCustomError(NOT_REPEATED, "{address} is there more than once", {"address": str(twice)})
+    return addresses
 
 
 Listen = Annotated[ListenAddress, PlainValidator(_parse_listen)]
@@ -212,19 +233,23 @@ class StaplingSettings(Model):
     )
     refresh_min_interval_s: Seconds = Field(30, description="a valid response is not refreshed sooner than this")
     refresh_max_interval_s: Seconds = Field(
-        86_400, description="a valid response is refreshed at the latest after this"
+        86_400, validate_default=True, description="a valid response is refreshed at the latest after this"
     )
     retry_min_interval_s: Seconds = Field(5, description="first pause after a failure; doubled at each further one")
-    retry_max_interval_s: Seconds = Field(3_600, description="longest pause after failures")
+    retry_max_interval_s: Seconds = Field(3_600, validate_default=True, description="longest pause after failures")
     max_fetches_per_responder: Whole = Field(4, ge=1, le=256, description="requests under way at one responder")
 
-    @model_validator(mode="after")
-    def _intervals_are_ordered(self) -> Self:
-        if self.refresh_min_interval_s > self.refresh_max_interval_s:
-            raise ValueError("refresh_min_interval_s must not be above refresh_max_interval_s")
-        if self.retry_min_interval_s > self.retry_max_interval_s:
-            raise ValueError("retry_min_interval_s must not be above retry_max_interval_s")
-        return self
+    # Of a field and not of the whole: pydantic looks at a whole only when all its fields are right, and a mistake here
+    # would be told a round later than the others. The default is looked at as well: the other bound may be above it.
+    @field_validator("refresh_max_interval_s", "retry_max_interval_s")
+    @classmethod
+    def _intervals_are_ordered(cls, longest: float, info: ValidationInfo) -> float:
+        name = str(info.field_name).replace("max", "min")
+        least = info.data.get(name, 0)  # missing when it is wrong itself
+        if least > longest:
+            said = {"name": name, "least": f"{least:.10g}", "longest": f"{longest:.10g}"}
+            raise PydanticCustomError(NOT_REPEATED, "must not be below {name}: {longest} is below {least}", said)
+        return longest
 
 
 class SiteStapling(Model):
@@ -268,7 +293,7 @@ class Site(Model):
 class Settings(Model):
     """The whole configuration."""
 
-    listen: tuple[Listen, ...] = Field(
+    listen: Annotated[tuple[Listen, ...], AfterValidator(_check_addresses)] = Field(
         (ListenAddress("127.0.0.1", 8443),),
         min_length=1,
         description="where to accept connections: HOST:PORT, or :PORT for every address of this machine",

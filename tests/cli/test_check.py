@@ -55,7 +55,8 @@ def test_what_would_be_served(check, tmp_path):
         "  rsa.chain.pem (RSA 2048)\n"
         "    subject   CN=www.test\n"
         "    expires   DATE UTC, in 30 days\n"
-        "    stapling  no: no-ocsp-uri\n"
+        "    stapling  no: no-ocsp-uri: the certificate names no OCSP responder, which is normal today: "
+        "TLS works all the same\n"
         "x.toml: ok\n"
     )
 
@@ -68,7 +69,7 @@ def test_warnings_do_not_fail(check, tmp_path):
     status, out, err = check(*SITE, *EC)
     where = f"{tmp_path}/x.toml: warning: site[0].certificate[0]: ec.chain.pem (EC secp256r1): "
     assert (status, err) == (0, "")
-    assert "stapling  no: no-issuer\n" in out
+    assert "stapling  no: no-issuer: the issuer's certificate was not found\n" in out
     for what in ("the certificate expired on 2026-06-02", "no stapling, because", "others than its owner may read"):
         assert where + what in out
 
@@ -81,6 +82,16 @@ def test_a_cache_too_small_for_all_is_told(check, tmp_path):
     status, out, _ = check("[stapling]", 'cache = "shmcb:(8192)"', *sites)
     assert status == 0
     assert "warning: stapling.cache: holds at most 5 responses, and 6 certificates are to be stapled" in out
+
+
+def test_a_folder_that_is_not_there_is_told(check, tmp_path):
+    """`run` would not start either: it makes the cache's file, but no folder."""
+    fresh(tmp_path)
+    lines = ("[stapling]", 'cache = "shmcb:logs/x(128000)"', *SITE, *EC)
+    told = "x.toml: stapling.cache: the folder logs does not exist: make it, or give another path\n"
+    assert check(*lines) == (2, "", told)
+    (tmp_path / "logs").mkdir()
+    assert check(*lines)[0] == 0
 
 
 def test_mistakes_of_the_file_hide_no_others(check, tmp_path):

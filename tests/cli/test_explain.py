@@ -7,6 +7,7 @@ import ssl
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from certs import self_signed
 from click.testing import CliRunner
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -14,6 +15,7 @@ from cryptography.x509 import ocsp
 from lab.servers import openssl_server, process_at
 
 from proxy.cli import main
+from proxy.cli.explain import server_address
 from proxy.lab.ca import LabCA
 from proxy.lab.responder import Signing, build_response
 
@@ -98,6 +100,7 @@ def test_the_keys_of_the_json_are_stable(ca, tmp_path):
                 "key": "RSA 2048",
                 "issuer_found": True,
                 "issuer_source": "the same file",
+                "self_signed": False,
                 "must_staple": True,
                 "responders": [
                     {"uri": "http://o.test", "origin": "certificate", "host": "o.test", "port": 80, "answer": None}
@@ -128,6 +131,46 @@ def test_a_missing_issuer_is_told_with_what_to_do(ca, tmp_path):
     assert "add the intermediate to the chain file" in result.stdout
     assert "It can be had at http://i.test/ca.der." in result.stdout
     assert result.exit_code == 0
+
+
+def test_a_self_signed_certificate_misses_no_issuer(tmp_path):
+    result = explain(self_signed(tmp_path).files.chain)
+    assert "CN=self.test (self-signed)" in result.stdout
+    assert "the certificate is self-signed, and no issuer vouches for it." in result.stdout
+    assert "add the intermediate" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("target", "address"),
+    [
+        ("www.test:8443", ("www.test", 8443)),
+        ("[::1]:8443", ("::1", 8443)),
+        ("[::1]", ("::1", 443)),
+        ("www.test", ("www.test", 443)),
+        ("localhost", ("localhost", 443)),
+        ("https://www.test", ("www.test", 443)),
+        ("HTTPS://www.test:8443/a?b=c:1#d", ("www.test", 8443)),
+        ("https://[::1]/", ("::1", 443)),
+        ("https://www.test?a", ("www.test", 443)),
+        ("https://", None),
+        ("https://me@www.test/", None),
+        ("http://www.test/", None),
+        ("www.test/a", None),
+        ("missing.PEM", None),
+        ("folder/chain", None),
+        (":443", None),
+        ("", None),
+    ],
+)
+def test_how_a_server_may_be_named(target, address):
+    assert server_address(target) == address
+
+
+def test_a_url_of_a_server(ca, tmp_path):
+    chain = file_of(tmp_path, ca.issue(["localhost"]))
+    with openssl_server("-cert", chain, "-key", chain.with_suffix(".key")) as port:
+        told, status = explained(f"https://localhost:{port}/")
+    assert (status, told["kind"], told["certificates"][0]["names"]) == (0, "server", ["localhost"])
 
 
 def test_live_without_an_issuer_tells_which_responders_can_be_reached(ca, responder, tmp_path):

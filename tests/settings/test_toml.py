@@ -150,12 +150,55 @@ def test_all_mistakes_at_once(problems):
         ("enabled = 1\n" + MINIMAL, "enabled: unknown key: it belongs to [stapling] or [site.stapling]"),
         (
             "[stapling]\nretry_min_interval_s = 9\nretry_max_interval_s = 8\n" + MINIMAL,
-            "stapling: retry_min_interval_s must not be above retry_max_interval_s, found a table",
+            "stapling.retry_max_interval_s: must not be below retry_min_interval_s: 8 is below 9",
+        ),
+        (
+            "[stapling]\nrefresh_min_interval_s = 100000.5\n" + MINIMAL,
+            "stapling.refresh_max_interval_s: must not be below refresh_min_interval_s: 86400 is below 100000.5",
+        ),
+        (
+            'listen = ["127.0.0.1:8443", "[::1]:1", "127.0.0.1:8443"]\n' + MINIMAL,
+            "listen: 127.0.0.1:8443 is there more than once",
+        ),
+        (
+            MINIMAL.replace(":8000", ":8000/app"),
+            (
+                "site[0].upstream: an upstream takes no path, requests keep their own: http://127.0.0.1:8000, "
+                'found "http://127.0.0.1:8000/app"'
+            ),
+        ),
+        (
+            'stapling.cache = "/tmp/x"\n' + MINIMAL,
+            (
+                "stapling.cache: SSLStaplingCache: '/tmp/x' stapling cache not supported (known names: shmcb,default): "
+                'write shmcb:/tmp/x, found "/tmp/x"'
+            ),
+        ),
+        (
+            'stapling.cache = "redis:a:1"\n' + MINIMAL,
+            (
+                "stapling.cache: SSLStaplingCache: the redis stapling cache is not built yet: write shmcb:PATH(SIZE), "
+                'found "redis:a:1"'
+            ),
         ),
     ],
 )
 def test_one_mistake(problems, text, expected):
     assert problems(text) == [expected]
+
+
+def test_intervals_out_of_order_are_told_beside_other_mistakes(problems):
+    """Not a round later; nothing is compared with a bound that is wrong itself."""
+    lines = ("enabled = 1", "refresh_min_interval_s = 9", "refresh_max_interval_s = 8", "retry_min_interval_s = -1")
+    assert problems("\n".join(["[stapling]", *lines, MINIMAL])) == [
+        "stapling.enabled: must be true or false, found 1",
+        "stapling.refresh_max_interval_s: must not be below refresh_min_interval_s: 8 is below 9",
+        "stapling.retry_min_interval_s: must be above 0 and at most 31536000, found -1",
+    ]
+
+
+def test_any_free_port_may_be_asked_for_twice(write):
+    assert len(load(write('listen = ["127.0.0.1:0", "127.0.0.1:0"]\n' + MINIMAL)).listen) == 2
 
 
 @pytest.mark.parametrize(
