@@ -130,7 +130,7 @@ def by_entries(effort: Effort) -> dict[str, list[tuple[int, float]]]:
 
 
 def never_written() -> Put:
-    raise NotImplementedError
+    raise AssertionError("this line of the plot has no writer")
 
 
 def tables(rows: Sequence[Row], costs: Costs | None, lines: Mapping[str, Sequence[tuple[int, float]]]) -> list[str]:

@@ -55,7 +55,8 @@ class Client:
         context.set_ocsp_client_callback(self._on_staple)
         if suite is not None:
             context.set_tls13_ciphersuites(suite.encode())
-        # pyOpenSSL has no names for these two: they are reached through the bindings that it stands on.
+        # pyOpenSSL has no names for these two, nor for SSL_session_reused below: hence the private members of its
+        # modules and objects, here and there.
         for function, value in (
             (SSL._lib.SSL_CTX_set1_curves_list, b"X25519:P-256"),  # type: ignore[attr-defined]  # noqa: SLF001
             (SSL._lib.SSL_CTX_set1_sigalgs_list, _SIGNATURES[kind]),  # type: ignore[attr-defined]  # noqa: SLF001
@@ -84,6 +85,7 @@ class Client:
             connection.do_handshake()
         except SSL.Error as error:
             raise LoadError(f"{self._server.name}: no handshake: {error!r}") from error
+        # Private as above.
         is_resumed = bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]  # noqa: SLF001
         if is_resumed is not (session is not None):
             raise LoadError(f"{self._server.name}: a session was {'' if is_resumed else 'not '}resumed")

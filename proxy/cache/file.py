@@ -70,13 +70,13 @@ def attach(path: str, header: bytes, length: int) -> int:
         )
         # The old lock is held until the new one is: nobody gets in between.
         fresh = _open_locked(path, os.O_EXCL)
-    except BaseException:
+    except BaseException:  # whatever it is, Ctrl-C too, it goes on; only the descriptor must not stay
         os.close(descriptor)
         raise
     os.close(descriptor)
     try:
         _fill(fresh, header, length)
-    except BaseException:
+    except BaseException:  # whatever it is, Ctrl-C too, it goes on; only the descriptor must not stay
         os.close(fresh)
         raise
     return fresh
@@ -148,7 +148,7 @@ def _open_locked(path: str, more_flags: int) -> int:
             unmoved = False  # another instance has it, or has just set it aside
         if not unmoved:
             raise StartError(f"stapling cache {path}: another stapleproxy uses this file: give each its own path")
-    except BaseException:
+    except BaseException:  # whatever it is, Ctrl-C too, it goes on; only the descriptor must not stay
         os.close(descriptor)
         raise
     return descriptor

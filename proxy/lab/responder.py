@@ -152,7 +152,7 @@ class Responder:
         self.by_method[request.method] += 1
         try:
             self.by_serial[f"{ocsp.load_der_ocsp_request(der).serial_number:x}"] += 1
-        except (ValueError, NotImplementedError):
+        except (ValueError, NotImplementedError):  # as in build_response, which answers it
             self.by_serial["unparsable"] += 1
         try:
             found = self._read_index()
