@@ -61,9 +61,25 @@ class Reason(StrEnum):
     BAD_DATES = "bad-dates"
     NO_NEXT_UPDATE = "no-next-update"
     CERTIFICATE_EXPIRED = "certificate-expired"
+    NONCE_MISMATCH = "nonce-mismatch"
     OLDER_THAN_HELD = "older-than-held"
     REVOKED = "revoked"
     UNKNOWN = "unknown"
+
+
+class FetchReason(StrEnum):
+    """Why no answer came from a responder: one word, the same in the log, in the metrics and in ``explain``."""
+
+    DNS = "dns"
+    CONNECT = "connect"
+    TLS = "tls"
+    TIMEOUT = "timeout"
+    DISCONNECTED = "disconnected"
+    PROTOCOL = "protocol"
+    REDIRECT = "redirect"
+    HTTP_STATUS = "http-status"
+    CONTENT_TYPE = "content-type"
+    TOO_LARGE = "too-large"
 
 
 class StapleRejected(StapleproxyError):
@@ -78,11 +94,10 @@ class StapleRejected(StapleproxyError):
 class FetchFailed(StapleproxyError):
     """No usable answer came from the responder: try later.
 
-    `reason` is one word (``connect``, ``timeout``, ``http-status`` …); `retry_after_s` is what the responder asked for,
-    or None.
+    `retry_after_s` is what the responder asked for, or None.
     """
 
-    def __init__(self, reason: str, detail: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, reason: FetchReason, detail: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail

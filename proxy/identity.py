@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from proxy.errors import ConfigError, Problem
 from proxy.names import host_name
 from proxy.pem import read_certificates, read_private_key
-from proxy.settings.model import check_http_url
+from proxy.settings.values import check_http_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

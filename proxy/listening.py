@@ -7,7 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from proxy.errors import StartError
-from proxy.settings.model import ListenAddress
+from proxy.settings.values import ListenAddress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from OpenSSL import SSL
 
     from proxy.names import NameTable
-    from proxy.settings.model import HttpSettings, UpstreamAddress
+    from proxy.settings.model import HttpSettings
+    from proxy.settings.values import UpstreamAddress
 
 _log = logging.getLogger("stapleproxy.worker")
 

@@ -6,7 +6,8 @@ import pytest
 from certs import NOW, OCSP_URI, make_chain, self_signed
 
 from proxy.errors import ConfigError
-from proxy.settings.model import CertificateFiles, Settings, Site, SiteStapling, StaplingSettings, UpstreamAddress
+from proxy.settings.model import CertificateFiles, Settings, Site, SiteStapling, StaplingSettings
+from proxy.settings.values import UpstreamAddress
 from proxy.sites import (
     NOT_STAPLED_BECAUSE,
     NotStapled,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import StartError
 from proxy.listening import describe, open_sockets
-from proxy.settings.model import ListenAddress
+from proxy.settings.values import ListenAddress
 from proxy.supervisor import restart_pause_s
 
 

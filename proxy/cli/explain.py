@@ -42,7 +42,8 @@ from proxy.ocsp.request import build_request
 from proxy.ocsp.response import Rules
 from proxy.ocsp.signer import PARSE_ERRORS
 from proxy.pem import read_certificates
-from proxy.settings.model import StaplingSettings, host_port
+from proxy.settings.model import StaplingSettings
+from proxy.settings.values import host_port
 from proxy.sites import NotStapled, responder_urls, why_not_stapled
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.http.codec import ResponseEvent
-    from proxy.settings.model import HttpSettings, UpstreamAddress
+    from proxy.settings.model import HttpSettings
+    from proxy.settings.values import UpstreamAddress
 
 _log = logging.getLogger("stapleproxy.upstream")
 

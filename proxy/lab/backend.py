@@ -19,7 +19,7 @@ from aiohttp import web
 from proxy.lab.serving import read_listen, run_server
 
 if TYPE_CHECKING:
-    from proxy.settings.model import ListenAddress
+    from proxy.settings.values import ListenAddress
 
 PIECE = b"0123456789abcdef" * 1024
 SMALL = PIECE[:1024]

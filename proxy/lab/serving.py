@@ -11,7 +11,7 @@ import click
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from proxy.settings.model import Listen, ListenAddress
+from proxy.settings.values import Listen, ListenAddress
 
 DRAIN_S = 1.0
 """How long requests under way may take once the end was asked for."""

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from proxy.cache.layout import parse_argument
 from proxy.errors import ConfigError, Problem
-from proxy.settings.model import NOT_REPEATED, CertificateFiles, Settings, Site, TlsSettings
+from proxy.settings.model import CertificateFiles, Settings, Site, TlsSettings
+from proxy.settings.values import NOT_REPEATED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -216,8 +217,12 @@ def _shown(value: object, *, secret: bool) -> str:
 
 
 def _absolute_files(files: CertificateFiles, folder: Path) -> CertificateFiles:
-    issuer = files.issuer and folder / files.issuer
-    return CertificateFiles(chain=folder / files.chain, key=folder / files.key, issuer=issuer)
+    return CertificateFiles(
+        chain=folder / files.chain,
+        key=folder / files.key,
+        issuer=files.issuer and folder / files.issuer,
+        staple=files.staple and folder / files.staple,
+    )
 
 
 def _absolute_site(site: Site, folder: Path) -> Site:
@@ -231,6 +236,14 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
         # The size is always written: a folder's name that ends in ")" would else be read as one.
         argument = f"shmcb:{folder / cache.path}({cache.size_bytes})"
         stapling = stapling.model_copy(update={"cache": argument})
+    issuers = tuple(
+        each.model_copy(update={"certificate": folder / each.certificate}) for each in settings.stapling.issuer
+    )
+    socket = settings.admin.socket
     return settings.model_copy(
-        update={"stapling": stapling, "site": tuple(_absolute_site(each, folder) for each in settings.site)}
+        update={
+            "stapling": stapling.model_copy(update={"issuer": issuers}),
+            "admin": settings.admin.model_copy(update={"socket": socket and folder / socket}),
+            "site": tuple(_absolute_site(each, folder) for each in settings.site),
+        }
     )

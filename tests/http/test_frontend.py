@@ -17,7 +17,8 @@ import uvloop
 
 from proxy.deadlines import NEVER, Deadlines
 from proxy.http import codec, exchange, frontend, upstream
-from proxy.settings.model import HttpSettings, UpstreamAddress
+from proxy.settings.model import HttpSettings
+from proxy.settings.values import UpstreamAddress
 
 WITHIN_S = 10
 CLIENT_TIMEOUT_S = 600

@@ -259,7 +259,7 @@ def test_a_port_that_needs_rights_is_said():
 import encodings.idna, os
 from proxy.errors import StartError
 from proxy.listening import open_sockets
-from proxy.settings.model import ListenAddress
+from proxy.settings.values import ListenAddress
 if os.getuid() == 0:
     os.setuid(65534)
 try:

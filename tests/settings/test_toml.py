@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from proxy.errors import ConfigError
 from proxy.settings.build import all_fields, build, what_is_right
-from proxy.settings.model import ListenAddress, UpstreamAddress
 from proxy.settings.toml import load
+from proxy.settings.values import ListenAddress, UpstreamAddress
 
 MINIMAL = """
 [[site]]

@@ -1,0 +1,197 @@
+"""The kinds of values that settings have: how each is written, and the sentence when it is written otherwise."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from ipaddress import AddressValueError, IPv6Address
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+)
+from pydantic_core import PydanticCustomError
+
+from proxy.cache.layout import parse_argument
+from proxy.names import host_name
+
+MAX_UNIX_PATH_BYTES = 107
+"""unix(7): sun_path holds 108 bytes with the final zero."""
+
+NOT_REPEATED = "not_repeated"
+"""The type of a mistake whose value is not told with it."""
+
+_PROVIDER = re.compile(r"[A-Za-z0-9_-]{1,20}(:|\Z)")
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./()-]{1,60}")
+"""A path where shmcb:PATH belongs; a pasted secret has other characters, or more of them."""
+
+
+class ListenAddress(NamedTuple):
+    """Where to accept connections; an IPv6 `host` is without brackets, and empty means every address."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class UpstreamAddress(NamedTuple):
+    """Where the backend listens: either `path` of a Unix socket, or `host` and `port`."""
+
+    host: str
+    port: int
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+
+def host_port(text: str, *, default_port: int | None = None) -> tuple[str, int]:
+    """Read HOST:PORT, an IPv6 host in brackets; ValueError says what it lacks."""
+    host, colon, port_text = text.rpartition(":")
+    if text.endswith("]") or not colon:  # "[::1]" or "name": no port
+        if default_port is None:
+            raise ValueError("a port is missing: write HOST:PORT")
+        host, port_text = text, str(default_port)
+    if ":" in host or "[" in host or "]" in host:
+        try:
+            IPv6Address(host.removeprefix("[").removesuffix("]"))
+        except AddressValueError:
+            raise ValueError("must be only an address and a port: 127.0.0.1:8443 or [::1]:8443") from None
+        if not (host.startswith("[") and host.endswith("]")):
+            raise ValueError("an IPv6 address goes in brackets: [::1]:8443")
+    elif not host.isascii() or not host.isprintable() or any(character in host for character in "/?#@* "):
+        raise ValueError("must be only an address or a host name, and a port: 127.0.0.1:8443")
+    # Five digits at most: what int() says about thousands of them helps nobody.
+    if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and int(port_text) <= 65_535):
+        raise ValueError("the port must be a number from 0 to 65535")
+    return host.strip("[]"), int(port_text)
+
+
+def _parse_listen(value: object) -> ListenAddress:
+    if isinstance(value, ListenAddress):
+        return value
+    if isinstance(value, str):
+        return ListenAddress(*host_port(value))
+    raise ValueError('must be text such as "127.0.0.1:8443", or ":8443" for every address')
+
+
+def _parse_upstream(value: object) -> UpstreamAddress:
+    if isinstance(value, UpstreamAddress):
+        return value
+    if isinstance(value, str) and value.startswith("unix:"):
+        path = value.removeprefix("unix:")
+        if not path.startswith("/") or not path.isprintable():
+            raise ValueError("the path of a Unix socket must be absolute: unix:/run/app.sock")
+        if len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
+            raise ValueError(f"the path of a Unix socket is at most {MAX_UNIX_PATH_BYTES} bytes long")
+        return UpstreamAddress("", 0, path)
+    if isinstance(value, str) and value.startswith("http://"):
+        authority = value.removeprefix("http://").removesuffix("/")
+        if "/" in authority or "?" in authority:
+            raise ValueError("an upstream takes no path, requests keep their own: http://127.0.0.1:8000")
+        host, port = host_port(authority, default_port=80)
+        if not host or not port:
+            raise ValueError("a host and a port above 0 are needed: http://127.0.0.1:8000")
+        return UpstreamAddress(host, port)
+    raise ValueError("must be http://HOST:PORT or unix:/PATH")
+
+
+def check_http_url(text: str) -> str:
+    """Return a responder's URL unchanged; ValueError when nothing could be asked there."""
+    try:
+        url = urlsplit(text)
+        usable = url.scheme in {"http", "https"} and url.hostname and url.port != 0
+    except ValueError:  # the port is no number, or the brackets hold no IPv6 address
+        usable = False
+    # urlsplit drops line breaks and tabs in silence: what it read would not be what is asked.
+    plain = text.isascii() and text.isprintable() and not any(character in text for character in " @#")
+    if not usable or not plain:
+        raise ValueError("must be a URL such as http://ocsp.example.com/")
+    return text
+
+
+def _check_cache(text: str) -> str:
+    # Apache's sentence quotes what stands before the colon. What cannot be a provider's name may be a pasted secret.
+    if not (_PROVIDER.match(text) or _PLAIN_PATH.fullmatch(text)) or not _is_one_line(text):
+        raise PydanticCustomError(NOT_REPEATED, "must be shmcb:, shmcb:PATH or shmcb:PATH(SIZE)")
+    parse_argument(text)
+    return text
+
+
+def _check_algorithms(text: str) -> str:
+    # OpenSSL judges the names, and what it refuses is told with them.
+    if not _is_one_line(text):
+        raise PydanticCustomError(NOT_REPEATED, "must be names in OpenSSL's syntax, on one line")
+    return text
+
+
+def _is_one_line(text: str) -> bool:
+    """Tell it from a key or a certificate that was pasted where a name belongs."""
+    return text.isprintable() and "-----BEGIN" not in text
+
+
+def _check_file_name(value: object) -> object:
+    if isinstance(value, str) and not _is_one_line(value):
+        raise ValueError("must be the name of a file, not its contents")
+    if value == "":
+        raise ValueError("must be the name of a file")
+    return value
+
+
+def _check_unix_path(path: Path) -> Path:
+    if len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
+        raise ValueError(f"the path of a Unix socket is at most {MAX_UNIX_PATH_BYTES} bytes long")
+    return path
+
+
+def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
+    # No shell and no search: what runs is what is written here.
+    if command and not command[0].startswith("/"):
+        raise PydanticCustomError(NOT_REPEATED, 'must begin with the absolute path of the command: ["/path/command"]')
+    if any("\0" in argument for argument in command):
+        raise PydanticCustomError(NOT_REPEATED, "an argument of a command cannot hold a zero byte")
+    return command
+
+
+def _check_addresses(addresses: tuple[ListenAddress, ...]) -> tuple[ListenAddress, ...]:
+    # Found here and not when it is bound, so that `check` tells it too. Port 0 is another port each time.
+    counts = Counter(each for each in addresses if each.port)
+    if twice := next((each for each, count in counts.items() if count > 1), None):
+        raise PydanticCustomError(NOT_REPEATED, "{address} is there more than once", {"address": str(twice)})
+    return addresses
+
+
+Listen = Annotated[ListenAddress, PlainValidator(_parse_listen)]
+Upstream = Annotated[UpstreamAddress, PlainValidator(_parse_upstream)]
+HttpUrl = Annotated[str, AfterValidator(check_http_url)]
+Algorithms = Annotated[str, AfterValidator(_check_algorithms)]
+FileName = Annotated[Path, BeforeValidator(_check_file_name)]
+UnixPath = Annotated[FileName, AfterValidator(_check_unix_path)]
+Command = Annotated[tuple[Annotated[str, Field(strict=True)], ...], AfterValidator(_check_command)]
+HostName = Annotated[str, AfterValidator(host_name)]
+# Strict: "4" is no number and 1 is not true, as everywhere in TOML.
+Flag = Annotated[bool, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Seconds = Annotated[Number, Field(gt=0, le=31_536_000)]
+
+
+def _check_http_proxy(text: str) -> str:
+    return text if text in {"environment", "none"} else check_http_url(text)
+
+
+OnRevoked = Literal["withhold", "staple"]
+OnMissing = Literal["omit", "refuse"]
+HttpProxy = Annotated[str, AfterValidator(_check_http_proxy)]
+CacheText = Annotated[str, AfterValidator(_check_cache)]
+ListenAddresses = Annotated[tuple[Listen, ...], AfterValidator(_check_addresses)]
