@@ -8,7 +8,7 @@ from proxy.errors import ConfigError, Problem
 from proxy.identity import load_identity
 from proxy.settings.build import Right, build, what_is_right
 from proxy.settings.toml import in_file, parse_file
-from proxy.sites import read_sites
+from proxy.sites import contradictions, read_issuers, read_sites
 from proxy.tls.context import SiteTls, build_contexts, check_algorithms
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ def read(data: Mapping[str, object], *, folder: Path) -> tuple[Settings, tuple[L
     except ConfigError as error:
         _, further = _examine(what_is_right(data, folder=folder))
         raise ConfigError(*error.problems, *further) from None
-    sites, problems = _examine(Right(dict(enumerate(settings.site)), {}, settings.tls))
-    if problems:
+    right = Right(dict(enumerate(settings.site)), {}, settings.tls, dict(enumerate(settings.stapling.issuer)))
+    sites, problems = _examine(right)
+    if problems := problems or list(contradictions(tuple(sites.values()), settings)):
         raise ConfigError(*problems)
     return settings, tuple(sites.values())
 
@@ -55,10 +56,12 @@ def refused_by_openssl(sites: Mapping[int, LoadedSite], tls: TlsSettings) -> tup
 
 
 def _examine(right: Right) -> tuple[dict[int, LoadedSite], list[Problem]]:
-    sites, problems = read_sites(right.sites)
+    known, problems = read_issuers(right.issuers)
+    sites, further = read_sites(right.sites, known)
+    problems += further
     for where, files in right.files.items():
         try:
-            load_identity(files, where=where)
+            load_identity(files, where=where, known=known)
         except ConfigError as error:
             problems.extend(error.problems)
     if right.tls is not None:

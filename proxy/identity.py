@@ -23,7 +23,7 @@ from proxy.pem import read_certificates, read_private_key
 from proxy.settings.values import check_http_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -58,11 +58,26 @@ class Identity:
     cache_key: CacheKey
     exposed_key_file: Path | None = None
     """The key's file if others than its owner may read it."""
+    issuer_responder: str | None = None
+    """Where to ask about what its issuer has signed, by the configuration; None: that does not say."""
+    ca_issuers: tuple[str, ...] = ()
+    """Where the certificate says that its issuer's can be had."""
+    staple_file: Path | None = None
+    """Holds a response that the operator has put there."""
 
 
-def load_identity(files: CertificateFiles, *, where: str) -> Identity:
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownIssuer:
+    """An issuer that the configuration names for every chain that lacks it, or for its responder."""
+
+    certificates: tuple[x509.Certificate, ...]
+    responder_url: str | None
+
+
+def load_identity(files: CertificateFiles, *, where: str, known: Sequence[KnownIssuer] = ()) -> Identity:
     """Read one certificate with its key; ConfigError has all that is wrong with the pair, below the key path `where`.
 
+    The issuer is looked for in the chain, then in the file that is named for it, then among the `known`.
     Dates are not looked at: nginx and Apache start with an expired certificate too. See `warnings`.
     """
     problems: list[Problem] = []
@@ -88,7 +103,8 @@ def load_identity(files: CertificateFiles, *, where: str) -> Identity:
     # feature that it does not know), and warns of what servers need not mind, such as a country of three letters.
     try:
         with catch_warnings(action="ignore", category=UserWarning):
-            return _identity(files, chain, key, find_issuer(chain[0], (*chain[1:], *extra)))
+            others = (certificate for each in known for certificate in each.certificates)
+            return _identity(files, chain, key, find_issuer(chain[0], (*chain[1:], *extra, *others)), known)
     except (ValueError, TypeError, KeyError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         what = f"the first certificate in {files.chain} holds something that cannot be read: {error}"
         raise ConfigError(Problem(f"{where}.chain", " ".join(what.split()))) from None
@@ -101,13 +117,6 @@ def warnings(identity: Identity, now: datetime) -> tuple[Problem, ...]:
         found.append(f"the certificate expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: renew it")
     if leaf.not_valid_before_utc > now:
         found.append(f"the certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
-    if identity.ocsp_uris and not identity.issuer:
-        found.append(
-            "no stapling, because the issuer's certificate was not found: "
-            "add the intermediate to the chain file, or name its file as the issuer"
-        )
-    if identity.must_staple and not identity.ocsp_uris:
-        found.append("the certificate says must-staple but names no OCSP responder: clients that obey will refuse it")
     if identity.exposed_key_file:
         found.append(
             f"others than its owner may read the private key: chmod 600 {quote(str(identity.exposed_key_file))}"
@@ -192,7 +201,11 @@ def says_must_staple(leaf: x509.Certificate) -> bool:
 
 
 def _identity(
-    files: CertificateFiles, chain: tuple[x509.Certificate, ...], key: PrivateKey, issuer: x509.Certificate | None
+    files: CertificateFiles,
+    chain: tuple[x509.Certificate, ...],
+    key: PrivateKey,
+    issuer: x509.Certificate | None,
+    known: Sequence[KnownIssuer],
 ) -> Identity:
     leaf = chain[0]
     one_line(leaf.subject)  # if it cannot be decoded, let that be found here
@@ -209,6 +222,9 @@ def _identity(
         # Not a matter of security: the same key as Apache's is what makes the two caches comparable.
         cache_key=CacheKey(hashlib.sha1(leaf.public_bytes(Encoding.DER), usedforsecurity=False).digest()),
         exposed_key_file=files.key if _is_exposed(files.key) else None,
+        issuer_responder=next((each.responder_url for each in known if issuer in each.certificates), None),
+        ca_issuers=access_uris(leaf, Access.CA_ISSUERS),
+        staple_file=files.staple,
     )
 
 

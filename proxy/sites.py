@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from proxy.errors import ConfigError, Problem
-from proxy.identity import Identity, key_kind, load_identity
+from proxy.identity import Identity, KnownIssuer, key_kind, load_identity
 from proxy.identity import warnings as identity_warnings
 from proxy.names import NameTable
+from proxy.pem import read_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from proxy.identity import CacheKey
-    from proxy.settings.model import Settings, Site
+    from proxy.settings.model import IssuerStapling, Settings, Site
+    from proxy.settings.values import OnMissing, OnRevoked
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +39,12 @@ class StapledCertificate:
 
     identity: Identity
     responder_urls: tuple[str, ...]
-    """To be tried in this order; at least one."""
+    """To be tried in this order; none: all that there is, is the staple file."""
     names: tuple[str, ...]
     """Of the sites that staple it."""
+    on_revoked: OnRevoked = "withhold"
+    fetch_issuer: bool = False
+    """Its issuer is not known, and is to be fetched from where the certificate says."""
 
 
 class NotStapled(StrEnum):
@@ -60,16 +65,32 @@ NOT_STAPLED_BECAUSE: Mapping[NotStapled, str] = {
 
 def load_sites(settings: Settings) -> tuple[LoadedSite, ...]:
     """Read all certificates and keys; ConfigError has the mistakes of all sites."""
-    sites, problems = read_sites(dict(enumerate(settings.site)))
-    if problems:
-        raise ConfigError(*problems)
+    known, problems = read_issuers(dict(enumerate(settings.stapling.issuer)))
+    sites, further = read_sites(dict(enumerate(settings.site)), known)
+    if problems + further:
+        raise ConfigError(*problems, *further)
     return tuple(sites.values())
 
 
-def read_sites(sites: Mapping[int, Site]) -> tuple[dict[int, LoadedSite], list[Problem]]:
+def read_issuers(issuers: Mapping[int, IssuerStapling]) -> tuple[list[KnownIssuer], list[Problem]]:
+    """Read the issuers that the configuration names for all sites, and list all mistakes."""
+    known: list[KnownIssuer] = []
+    problems: list[Problem] = []
+    for index, each in issuers.items():
+        where = f"stapling.issuer[{index}].certificate"
+        try:
+            known.append(KnownIssuer(read_certificates(each.certificate, where=where), each.responder_url))
+        except ConfigError as error:
+            problems.extend(error.problems)
+    return known, problems
+
+
+def read_sites(
+    sites: Mapping[int, Site], known: Sequence[KnownIssuer] = ()
+) -> tuple[dict[int, LoadedSite], list[Problem]]:
     """Read what can be read, and list all mistakes; a site's key is its index in the configuration."""
     problems: list[Problem] = []
-    loaded = {index: _load_site(site, f"site[{index}]", problems) for index, site in sites.items()}
+    loaded = {index: _load_site(site, f"site[{index}]", known, problems) for index, site in sites.items()}
     first, *others = [index for index, site in sites.items() if site.default] or [0]
     what = f"site[{first}] is the default already: only one can be"
     problems.extend(Problem(f"site[{index}].default", what) for index in others)
@@ -94,9 +115,7 @@ def site_warnings(sites: tuple[LoadedSite, ...], settings: Settings, now: dateti
         for number, identity in enumerate(site.identities):
             where = f"site[{index}].certificate[{number}]"
             found += [Problem(f"{where}: {each.where}", each.what) for each in identity_warnings(identity, now)]
-            if identity.must_staple and not is_stapling(site.settings, settings):
-                what = f"{identity.label} says must-staple, but stapling is off: clients that obey will refuse it"
-                found.append(Problem(where, what))
+            found += [Problem(f"{where}: {identity.label}", what) for what in _impossible(identity, site, settings)]
         found += [
             Problem(f"site[{index}].names", f"no certificate of this site is for {name}: clients will refuse it")
             for name in _not_covered(site)
@@ -105,6 +124,41 @@ def site_warnings(sites: tuple[LoadedSite, ...], settings: Settings, now: dateti
             what = "no client can reach this site: its certificates have no DNS name; set `names`"
             found.append(Problem(f"site[{index}].names", what))
     return tuple(found)
+
+
+def _impossible(identity: Identity, site: LoadedSite, settings: Settings) -> Iterator[str]:
+    """Say what cannot come true of what the certificate or the configuration promises."""
+    why = why_not_stapled(identity, site.settings, settings)
+    if why is NotStapled.NO_ISSUER:
+        hint = ", or set stapling.fetch_issuer" if identity.ca_issuers else ""
+        yield (
+            "no stapling, because the issuer's certificate was not found: "
+            f"add the intermediate to the chain file, or name its file as the issuer{hint}"
+        )
+    if why and identity.must_staple:
+        yield f"the certificate says must-staple, but nothing can be stapled ({why}): clients that obey will refuse it"
+    if why and why is not NotStapled.DISABLED and on_missing(site.settings, settings) == "refuse":
+        yield f"nothing can be stapled ({why}), and on_missing refuses every client that asks for a response"
+    lifetime_s = (identity.leaf.not_valid_after_utc - identity.leaf.not_valid_before_utc).total_seconds()
+    if not why and settings.stapling.refresh_min_interval_s >= lifetime_s:
+        yield f"the certificate is valid for {lifetime_s:g} s only: refresh_min_interval_s must be less"
+
+
+def contradictions(sites: tuple[LoadedSite, ...], settings: Settings) -> Iterator[Problem]:
+    """List what sites say differently of one certificate, which has one entry in the cache for all of them."""
+    said: dict[tuple[CacheKey, str], tuple[object, str]] = {}
+    for index, site in enumerate(sites):
+        for identity in site.identities:
+            if why_not_stapled(identity, site.settings, settings):
+                continue
+            for name, value in (
+                ("on_revoked", on_revoked(site.settings, settings)),
+                ("staple", identity.staple_file and str(identity.staple_file)),
+            ):
+                first, where = said.setdefault((identity.cache_key, name), (value, f"site[{index}]"))
+                if first != value:
+                    what = f"{where} has {first or 'none'} for the same certificate, here it is {value or 'none'}"
+                    yield Problem(f"site[{index}]", f"{name}: {what}: say the same in both")
 
 
 def _not_covered(site: LoadedSite) -> list[str]:
@@ -124,8 +178,13 @@ def stapled_certificates(sites: tuple[LoadedSite, ...], settings: Settings) -> t
                 # Two sites may name a responder each for the same certificate: either can answer.
                 urls, names = (*known.responder_urls, *urls), (*known.names, *names)
                 identity = known.identity  # noqa: PLW2901  as the first site loaded it
-            merged = tuple(dict.fromkeys(urls)), tuple(dict.fromkeys(names))
-            found[identity.cache_key] = StapledCertificate(identity, *merged)
+            found[identity.cache_key] = StapledCertificate(
+                identity,
+                tuple(dict.fromkeys(urls)),
+                tuple(dict.fromkeys(names)),
+                on_revoked(site.settings, settings),
+                fetch_issuer=identity.issuer is None,
+            )
     return tuple(found.values())
 
 
@@ -134,9 +193,17 @@ def is_stapling(site: Site, settings: Settings) -> bool:
     return settings.stapling.enabled if site.stapling.enabled is None else site.stapling.enabled
 
 
+def on_revoked(site: Site, settings: Settings) -> OnRevoked:
+    return site.stapling.on_revoked or settings.stapling.on_revoked
+
+
+def on_missing(site: Site, settings: Settings) -> OnMissing:
+    return site.stapling.on_missing or settings.stapling.on_missing
+
+
 def responder_urls(identity: Identity, site: Site, settings: Settings) -> tuple[str, ...]:
-    """Give the responders to ask: the site's, else the global one, else those that the certificate names."""
-    chosen = site.stapling.responder_url or settings.stapling.responder_url
+    """Give the responders to ask: the site's, the issuer's, the global one, else those that the certificate names."""
+    chosen = site.stapling.responder_url or identity.issuer_responder or settings.stapling.responder_url
     return (chosen,) if chosen else identity.ocsp_uris
 
 
@@ -151,18 +218,19 @@ def why_not_stapled(identity: Identity, site: Site, settings: Settings) -> NotSt
     """Say why nothing is fetched for a certificate of a site; None: it is stapled."""
     if not is_stapling(site, settings):
         return NotStapled.DISABLED
-    if not responder_urls(identity, site, settings):
+    if not responder_urls(identity, site, settings) and not identity.staple_file:
         return NotStapled.NO_OCSP_URI
-    return None if identity.issuer else NotStapled.NO_ISSUER
+    may_fetch_issuer = settings.stapling.fetch_issuer and identity.ca_issuers
+    return None if identity.issuer or may_fetch_issuer else NotStapled.NO_ISSUER
 
 
-def _load_site(site: Site, where: str, problems: list[Problem]) -> LoadedSite:
+def _load_site(site: Site, where: str, known: Sequence[KnownIssuer], problems: list[Problem]) -> LoadedSite:
     """Read what can be read and add what cannot to `problems`."""
     identities: dict[str, Identity] = {}
     for number, files in enumerate(site.certificate):
         place = f"{where}.certificate[{number}]"
         try:
-            identity = load_identity(files, where=place)
+            identity = load_identity(files, where=place, known=known)
         except ConfigError as error:
             problems.extend(error.problems)
             continue

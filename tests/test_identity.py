@@ -236,18 +236,8 @@ class TestWarnings:
         ]
         assert self.told(made, NOW - timedelta(days=2)) == ["the certificate is not valid before 2026-05-31 12:00 UTC"]
 
-    def test_responder_without_issuer(self, tmp_path):
-        made = make_chain(tmp_path)
-        made.files.chain.write_bytes(pem(made.leaf))
-        (warning,) = self.told(made)
-        assert "add the intermediate to the chain file, or name its file as the issuer" in warning
-
     def test_no_responder_is_normal(self, tmp_path):
         assert self.told(make_chain(tmp_path, ocsp=())) == []
-
-    def test_must_staple_without_responder(self, tmp_path):
-        (warning,) = self.told(make_chain(tmp_path, ocsp=(), must_staple=True))
-        assert "must-staple but names no OCSP responder" in warning
 
     @pytest.mark.parametrize("mode", [0o640, 0o604])
     def test_a_key_that_others_may_read(self, tmp_path, mode):

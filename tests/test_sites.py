@@ -3,14 +3,15 @@
 from datetime import timedelta
 
 import pytest
-from certs import NOW, OCSP_URI, make_chain, self_signed
+from certs import NOW, OCSP_URI, Chain, make_chain, pem, self_signed
 
 from proxy.errors import ConfigError
-from proxy.settings.model import CertificateFiles, Settings, Site, SiteStapling, StaplingSettings
+from proxy.settings.model import CertificateFiles, IssuerStapling, Settings, Site, SiteStapling, StaplingSettings
 from proxy.settings.values import UpstreamAddress
 from proxy.sites import (
     NOT_STAPLED_BECAUSE,
     NotStapled,
+    contradictions,
     default_site,
     load_sites,
     read_sites,
@@ -137,13 +138,105 @@ def test_a_name_that_no_certificate_is_for_is_told(tmp_path):
     ]
 
 
-def test_must_staple_without_stapling_is_told(tmp_path):
-    """Its operator turned off what its issuer promised."""
-    made = make_chain(tmp_path, must_staple=True)
-    for enabled, count in ((True, 0), (False, 1)):
-        sites, settings = loaded(site(made, stapling=SiteStapling(enabled=enabled)))
-        told = [str(each) for each in site_warnings(sites, settings, NOW)]
-        assert len([each for each in told if "must-staple, but stapling is off" in each]) == count
+def told(made, *, now=NOW, stapling=None, **settings):
+    """What the operator is warned of, for one site with this certificate."""
+    sites, settings = loaded(site(made, stapling=SiteStapling(**(stapling or {}))), **settings)
+    return [problem.what for problem in site_warnings(sites, settings, now)]
+
+
+@pytest.mark.parametrize(
+    ("certificate", "stapling", "why"),
+    [({}, {"enabled": False}, "disabled"), ({"ocsp": ()}, {}, "no-ocsp-uri")],
+)
+def test_must_staple_that_cannot_be_is_told(tmp_path, certificate, stapling, why):
+    """What its issuer promised cannot come true: turned off by the operator, or nobody to ask."""
+    assert told(make_chain(tmp_path, must_staple=True)) == []
+    (warning,) = told(make_chain(tmp_path, must_staple=True, **certificate), stapling=stapling)
+    assert f"must-staple, but nothing can be stapled ({why})" in warning
+
+
+def without_issuer(folder, **more):
+    made = make_chain(folder, **more)
+    made.files.chain.write_bytes(pem(made.leaf))
+    return made
+
+
+def test_an_issuer_that_is_not_found_is_told(tmp_path):
+    (warning,) = told(without_issuer(tmp_path))
+    assert "add the intermediate to the chain file, or name its file as the issuer" in warning
+    assert "fetch_issuer" not in warning
+    (warning,) = told(without_issuer(tmp_path, ca_issuers=["http://ca.test/"]))
+    assert "fetch_issuer" in warning
+
+
+def test_refusing_clients_for_ever_is_told(tmp_path):
+    (warning,) = told(make_chain(tmp_path, ocsp=()), stapling={"on_missing": "refuse"})
+    assert "on_missing refuses every client that asks" in warning
+    assert told(make_chain(tmp_path), stapling={"on_missing": "refuse"}) == []
+
+
+def test_a_spacing_longer_than_the_certificate_lives_is_told(tmp_path):
+    made = make_chain(tmp_path, not_before=NOW - timedelta(days=1), not_after=NOW + timedelta(days=1))
+    assert told(made, refresh_min_interval_s=86_400) == []
+    (warning,) = told(made, refresh_min_interval_s=172_800, refresh_max_interval_s=172_800)
+    assert "refresh_min_interval_s must be less" in warning
+
+
+def test_the_issuer_may_be_named_for_all_sites_or_fetched(tmp_path):
+    made = without_issuer(tmp_path, ca_issuers=["http://ca.test/"])
+    (unknown,), settings = loaded(site(made))
+    assert why_not_stapled(unknown.identities[0], unknown.settings, settings) is NotStapled.NO_ISSUER
+    (unknown,), settings = loaded(site(made), fetch_issuer=True)
+    (stapled,) = stapled_certificates((unknown,), settings)
+    assert stapled.fetch_issuer
+    named = IssuerStapling(certificate=made.write("ca.pem", pem(made.issuer)))
+    (known,), settings = loaded(site(made), issuer=(named,))
+    assert known.identities[0].issuer == made.issuer
+    (stapled,) = stapled_certificates((known,), settings)
+    assert not stapled.fetch_issuer
+
+
+def test_a_responder_is_the_sites_else_the_issuers_else_the_global_one_else_the_certificates(tmp_path):
+    made = make_chain(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(pem(made.issuer))
+    named = IssuerStapling(certificate=tmp_path / "ca.pem", responder_url="http://issuer.test/")
+    stapling, sites = {}, []
+    for responder, more in (
+        (OCSP_URI, {}),
+        ("http://global.test/", {"responder_url": "http://global.test/"}),
+        ("http://issuer.test/", {"issuer": (named,)}),
+    ):
+        stapling |= more
+        sites, settings = loaded(site(made), **stapling)
+        assert [each.responder_urls for each in stapled_certificates(sites, settings)] == [(responder,)]
+    sites, settings = loaded(site(made, stapling=SiteStapling(responder_url="http://site.test/")), **stapling)
+    assert [each.responder_urls for each in stapled_certificates(sites, settings)] == [("http://site.test/",)]
+
+
+def test_a_file_with_a_staple_needs_no_responder(tmp_path):
+    made = make_chain(tmp_path, ocsp=())
+    files = made.files.model_copy(update={"staple": tmp_path / "staple.der"})
+    sites, settings = loaded(site(Chain(made.folder, made.leaf, made.issuer, files)))
+    (stapled,) = stapled_certificates(sites, settings)
+    assert stapled.responder_urls == ()
+    assert stapled.identity.staple_file == tmp_path / "staple.der"
+
+
+@pytest.mark.parametrize("first_is_global", [True, False])
+def test_one_certificate_told_two_things_is_a_mistake_whatever_the_order(tmp_path, first_is_global):
+    """HAProxy's ocsp_compat_check. On and off are no contradiction here: stapling is a matter of the site."""
+    made = make_chain(tmp_path)
+    stapling = [SiteStapling(), SiteStapling(on_revoked="staple")]
+    first, second = stapling if first_is_global else reversed(stapling)
+    sites, settings = loaded(
+        site(made, names=("a.test",), stapling=first), site(made, names=("b.test",), stapling=second)
+    )
+    (problem,) = contradictions(sites, settings)
+    assert problem.where == "site[1]"
+    assert "on_revoked" in problem.what
+    off = SiteStapling(enabled=False, on_revoked="staple")
+    sites, settings = loaded(site(made, names=("a.test",)), site(made, names=("b.test",), stapling=off))
+    assert list(contradictions(sites, settings)) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from proxy.cache.layout import parse_argument
 from proxy.errors import ConfigError, Problem
-from proxy.settings.model import CertificateFiles, Settings, Site, TlsSettings
+from proxy.settings.model import CertificateFiles, IssuerStapling, Settings, Site, TlsSettings
 from proxy.settings.values import NOT_REPEATED
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Right:
     files: dict[str, CertificateFiles]
     """The certificates of the other sites, by key path."""
     tls: TlsSettings | None
+    issuers: dict[int, IssuerStapling]
+    """Those without a mistake, by their index."""
 
 
 def build(data: Mapping[str, object], *, folder: Path) -> Settings:
@@ -75,7 +77,12 @@ def what_is_right(data: Mapping[str, object], *, folder: Path) -> Right:
             for number, each in enumerate(certificates):
                 if found := _without_mistakes(CertificateFiles, each):
                     files[f"site[{index}].certificate[{number}]"] = _absolute_files(found, folder)
-    return Right(sites, files, _without_mistakes(TlsSettings, data.get("tls", {})))
+    stapling = data.get("stapling")
+    issuers: dict[int, IssuerStapling] = {}
+    for index, table in enumerate(_entries(stapling.get("issuer")) if isinstance(stapling, dict) else ()):
+        if right := _without_mistakes(IssuerStapling, table):
+            issuers[index] = _absolute_issuer(right, folder)
+    return Right(sites, files, _without_mistakes(TlsSettings, data.get("tls", {})), issuers)
 
 
 def range_text(field: FieldInfo) -> str:
@@ -230,15 +237,17 @@ def _absolute_site(site: Site, folder: Path) -> Site:
     return site.model_copy(update={"certificate": certificates})
 
 
+def _absolute_issuer(issuer: IssuerStapling, folder: Path) -> IssuerStapling:
+    return issuer.model_copy(update={"certificate": folder / issuer.certificate})
+
+
 def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     stapling, cache = settings.stapling, parse_argument(settings.stapling.cache)
     if cache.path:
         # The size is always written: a folder's name that ends in ")" would else be read as one.
         argument = f"shmcb:{folder / cache.path}({cache.size_bytes})"
         stapling = stapling.model_copy(update={"cache": argument})
-    issuers = tuple(
-        each.model_copy(update={"certificate": folder / each.certificate}) for each in settings.stapling.issuer
-    )
+    issuers = tuple(_absolute_issuer(each, folder) for each in settings.stapling.issuer)
     socket = settings.admin.socket
     return settings.model_copy(
         update={
