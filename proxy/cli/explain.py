@@ -214,6 +214,7 @@ async def ask(fetcher: Fetcher, uri: str, leaf: Leaf, issuer: x509.Certificate, 
         fetched = await fetcher.fetch(uri, build_request(leaf.certificate, issuer))
     except FetchFailed as error:
         return Answer(refused(error), elapsed_s=seconds_since(started_at))
+    assert fetched.body is not None  # no etag was given
     elapsed_s = seconds_since(started_at)
     return Answer(judge(fetched.body, leaf, datetime.now(UTC), rules), fetched.method, elapsed_s)
 

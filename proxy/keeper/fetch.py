@@ -1,8 +1,7 @@
 """One exchange with a responder over HTTP: request in, response out, unjudged.
 
 Each exchange has one deadline over all of it: names, connecting, TLS, redirects, the body, and the POST that follows a
-GET in vain. Waiting for a turn is not part of it: with many certificates at one slow responder, the last in the row
-would otherwise fail without having been asked for. That wait is bounded all the same, since each exchange before it is.
+GET in vain. How many are under way at one responder, and how often, is the scheduler's.
 """
 
 from __future__ import annotations
@@ -10,179 +9,158 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
-import aiohttp
-from yarl import URL
-
-from proxy import __version__
-from proxy.errors import FetchFailed
+from proxy.errors import FetchFailed, FetchReason
+from proxy.keeper.client import Client, Question
+from proxy.keeper.freshness import entity_tag, max_age_s
 from proxy.ocsp.request import get_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from contextlib import AbstractAsyncContextManager
 
+    from proxy.keeper.client import Answer
     from proxy.settings.model import StaplingSettings
 
-MAX_REDIRECTS = 3
-_MAX_REQUESTS = MAX_REDIRECTS + 1  # what aiohttp counts and calls max_redirects
 REQUEST_TYPE = "application/ocsp-request"
 RESPONSE_TYPE = "application/ocsp-response"
-
-# In this order: the first class that fits gives the word.
-_WORDS: dict[type[Exception], str] = {
-    aiohttp.TooManyRedirects: "redirect",
-    aiohttp.RedirectClientError: "redirect",
-    aiohttp.InvalidURL: "protocol",
-    aiohttp.ClientConnectorDNSError: "dns",
-    aiohttp.ClientSSLError: "tls",
-    aiohttp.ClientConnectorError: "connect",
-    aiohttp.ClientResponseError: "protocol",
-    aiohttp.ClientPayloadError: "disconnected",
-    aiohttp.ClientConnectionError: "disconnected",
-    aiohttp.ClientError: "protocol",
-    OSError: "disconnected",
-    ValueError: "protocol",  # a URL that yarl cannot read
-}
+POST_FIRST_S = 86_400.0
+"""How long a responder that wants POST is asked by POST at once: it may learn GET, which caches before it like."""
+MAX_POST_FIRST = 4_096
+"""Addresses remembered; a fleet has dozens of responders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
     """A body that calls itself an OCSP response."""
 
-    body: bytes
+    body: bytes | None
+    """None: the response held is still the newest. Only when an `etag` was given."""
     method: str
     """The one that worked: ``GET`` or ``POST``."""
     max_age_s: float | None
     """How much longer caches may keep it; None: the responder did not say."""
+    etag: str | None = None
+    """To be given with the next question to this address; None: there is none."""
 
 
 class Fetcher:
-    """Asks responders, not more than `max_fetches_per_responder` at a time at each HOST:PORT."""
+    """Asks responders; to be used inside ``async with``."""
 
-    def __init__(self, settings: StaplingSettings) -> None:
-        self._settings = settings
-        self._turns: dict[str, asyncio.Semaphore] = {}
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(self, settings: StaplingSettings, environment: Mapping[str, str] = os.environ) -> None:
+        self._max_response_bytes = settings.max_response_bytes
+        self._timeout_s = settings.fetch_timeout_s
+        self._client = Client(settings, environment)
+        self._wants_post = PostFirst()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # bounded by the turns
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # bounded by the deadline in `fetch`
-            auto_decompress=False,  # nothing is compressed on request, and a small bomb must not grow past the limit
-            headers={
-                "User-Agent": f"stapleproxy/{__version__}",
-                "Accept-Encoding": "identity",
-                "Accept": RESPONSE_TYPE,
-            },
-            requote_redirect_url=False,  # "%2B" and "%2F" in the path of a GET must stay as they are
-        )
+        await self._client.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._client.__aexit__()
 
-    async def fetch(self, uri: str, request_der: bytes) -> Fetched:
-        """Ask the responder at `uri`; raises FetchFailed, and nothing else."""
-        if self._session is None:
-            raise RuntimeError("a Fetcher is used inside `async with`")
-        if any(character <= " " or character == "\x7f" for character in uri):
-            # It goes into the request line as it stands, and a certificate may name anything.
-            raise FetchFailed("protocol", f"no URL has spaces or control characters: {uri!r}")
-        deadline_s = self._settings.fetch_timeout_s
-        turns = self._settings.max_fetches_per_responder
+    async def fetch(self, uri: str, request_der: bytes, *, etag: str | None = None) -> Fetched:
+        """Ask the responder at `uri`; raises FetchFailed, and nothing else.
+
+        `etag` is that of the response held, which came from `uri` for the same request.
+        """
+        now_at = asyncio.get_running_loop().time()
+        by_get, by_post = self._questions(uri, request_der, etag)
+        wants_post = self._wants_post.holds(uri, now_at)
+        first, second = (by_post, by_get) if wants_post or by_get is None else (by_get, by_post)
         try:
-            turn = self._turns.setdefault(urlsplit(uri).netloc.lower(), asyncio.Semaphore(turns))
-            async with turn, asyncio.timeout(deadline_s):
-                return await self._get_or_post(self._session, uri, request_der)
-        except TimeoutError as error:
-            raise FetchFailed("timeout", f"no whole answer within {deadline_s:g} s") from error
-        except tuple(_WORDS) as error:
-            word = next(word for known, word in _WORDS.items() if isinstance(error, known))
-            raise FetchFailed(word, _one_line(_why(error))) from error
+            fetched = await self._first_or_second(first, second, now_at + self._timeout_s)
+        except FetchFailed:
+            self._wants_post.forget(uri)
+            raise
+        if fetched.method == "GET":
+            self._wants_post.forget(uri)
+        elif first is by_get:
+            self._wants_post.note(uri, now_at)
+        return fetched
 
-    async def _get_or_post(self, session: aiohttp.ClientSession, uri: str, request_der: bytes) -> Fetched:
+    async def download(self, uri: str, *, limit_bytes: int) -> bytes:
+        """Get the file at `uri`, of any content type; raises FetchFailed, and nothing else."""
+        deadline_at = asyncio.get_running_loop().time() + self._timeout_s
+        answer = await self._client.ask(Question("GET", uri, {"Accept": "*/*"}, limit_bytes), deadline_at)
+        if answer.status != 200:
+            raise _status_failed(answer)
+        return answer.body
+
+    def _questions(self, uri: str, request_der: bytes, etag: str | None) -> tuple[Question | None, Question]:
+        """By GET, when the request is short enough for it, and by POST."""
+        limit_bytes = self._max_response_bytes
+        headers = {"Accept": RESPONSE_TYPE}
+        post_headers = {**headers, "Content-Type": REQUEST_TYPE}
+        post = Question("POST", uri, post_headers, limit_bytes, body=request_der, content_type=RESPONSE_TYPE)
         url = get_url(uri, request_der)
-        if url is not None:
-            try:
-                return await self._exchange(session.get(URL(url, encoded=True), max_redirects=_MAX_REQUESTS))
-            except _GetRefusedError:
-                pass  # RFC 6960 A.1 leaves GET to the responder's choice; POST is what each of them must know
-        headers = {"Content-Type": REQUEST_TYPE}
-        target = URL(uri, encoded=True)
-        return await self._exchange(
-            session.post(target, data=request_der, headers=headers, max_redirects=_MAX_REQUESTS)
-        )
+        if url is None:
+            return None, post
+        if etag is not None:  # RFC 9110 13.1.2: only to a GET can 304 be the answer
+            headers["If-None-Match"] = etag
+        return Question("GET", url, headers, limit_bytes, content_type=RESPONSE_TYPE), post
 
-    async def _exchange(self, requesting: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> Fetched:
-        async with requesting as response:
-            if response.status != 200:
-                kind = _GetRefusedError if _may_mean_no_get(response) else FetchFailed
-                wait_s = _retry_after_s(response.headers)
-                raise kind("http-status", _one_line(f"{response.status} {response.reason}"), retry_after_s=wait_s)
-            if response.content_type != RESPONSE_TYPE:
-                raise _GetRefusedError("content-type", f"{response.content_type!r} instead of {RESPONSE_TYPE}")
-            body = await self._body(response)
-            return Fetched(body, response.method, _max_age_s(response.headers))
-
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        limit = self._settings.max_response_bytes
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                raise FetchFailed("too-large", f"the answer is longer than {limit} bytes")
-        return bytes(body)
+    async def _first_or_second(self, first: Question, second: Question | None, deadline_at: float) -> Fetched:
+        """Put the second question when the first method is refused; a failure of both tells both."""
+        try:
+            return judged(first, await self._client.ask(first, deadline_at))
+        except MethodRefusedError as error:
+            if second is None:
+                raise
+            refusal = error
+        try:
+            return judged(second, await self._client.ask(second, deadline_at))
+        except FetchFailed as failure:
+            detail = f"{failure.detail} (to {second.method}, after {refusal} to {first.method})"
+            raise FetchFailed(failure.reason, detail, retry_after_s=failure.retry_after_s) from failure
 
 
-class _GetRefusedError(FetchFailed):
-    """The responder, or something before it, has no use for this method: POST may do."""
+class PostFirst:
+    """The addresses where POST works and GET does not. Times are a loop's."""
+
+    def __init__(self) -> None:
+        self._until_at: dict[str, float] = {}  # the oldest first
+
+    def holds(self, uri: str, now_at: float) -> bool:
+        return self._until_at.get(uri, now_at) > now_at
+
+    def note(self, uri: str, now_at: float) -> None:
+        self.forget(uri)
+        if len(self._until_at) >= MAX_POST_FIRST:
+            del self._until_at[next(iter(self._until_at))]
+        self._until_at[uri] = now_at + POST_FIRST_S
+
+    def forget(self, uri: str) -> None:
+        self._until_at.pop(uri, None)
 
 
-def _may_mean_no_get(response: aiohttp.ClientResponse) -> bool:
-    return (400 <= response.status < 500 and response.status != 429) or response.status == 501
+class MethodRefusedError(FetchFailed):
+    """The responder, or something before it, has no use for this method: the other one may do."""
 
 
-def _why(error: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno and error.os_error.errno > 0:
-        return f"{error.host}:{error.port}: {os.strerror(error.os_error.errno)}"
-    return str(error) or type(error).__name__
+def judged(question: Question, answer: Answer) -> Fetched:
+    """Take what may be an OCSP response, by its head; else FetchFailed."""
+    now = datetime.now(UTC)
+    is_get = question.method == "GET"
+    # An ETag is that of what GET gives, and a 304 may say it again or not (RFC 9110 15.4.5).
+    etag = entity_tag(answer.fields) if is_get else None
+    if answer.status == 304:
+        held = question.headers.get("If-None-Match")
+        if held is None:
+            raise FetchFailed(FetchReason.PROTOCOL, "304 Not Modified, which was not asked for")
+        return Fetched(None, "GET", max_age_s(answer.fields, now), etag or held)
+    if answer.status != 200:
+        raise _status_failed(answer)
+    if answer.content_type != RESPONSE_TYPE:
+        raise MethodRefusedError(FetchReason.CONTENT_TYPE, f"{answer.content_type!r} instead of {RESPONSE_TYPE}")
+    return Fetched(answer.body, question.method, max_age_s(answer.fields, now), etag)
 
 
-def _one_line(text: str) -> str:
-    # What a stranger sent ends up in the log: not more of it than helps.
-    return " ".join(text.split())[:200]
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """RFC 9110 10.2.3: seconds, or a date, which is compared with the sender's own clock."""
-    value = headers.get("Retry-After", "").strip()
-    return float(value) if _is_seconds(value) else _seconds_after_date(value, headers)
-
-
-def _max_age_s(headers: Mapping[str, str]) -> float | None:
-    """RFC 9111 4.2: max-age, less the age that caches on the way have given it; else Expires."""
-    age = headers.get("Age", "0").strip()
-    for directive in headers.get("Cache-Control", "").split(","):
-        name, _, value = directive.strip().partition("=")
-        if name.lower() == "max-age" and _is_seconds(value.strip('"')):
-            return max(0.0, float(value.strip('"')) - (float(age) if _is_seconds(age) else 0.0))
-    return _seconds_after_date(headers.get("Expires", ""), headers)
-
-
-def _is_seconds(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 10
-
-
-def _seconds_after_date(text: str, headers: Mapping[str, str]) -> float | None:
-    try:
-        until, date = parsedate_to_datetime(text), parsedate_to_datetime(headers["Date"])
-        return max(0.0, (until - date).total_seconds())
-    except (KeyError, ValueError, TypeError, OverflowError):  # missing, or no dates; naive against aware
-        return None
+def _status_failed(answer: Answer) -> FetchFailed:
+    # RFC 6960 A.1 leaves GET to the responder's choice. 407 is a proxy's, and 429 would be the same by POST.
+    may_mean_method = (400 <= answer.status < 500 and answer.status not in {407, 429}) or answer.status == 501
+    kind = MethodRefusedError if may_mean_method else FetchFailed
+    detail = f"{answer.status} {answer.phrase}".strip()
+    return kind(FetchReason.HTTP_STATUS, detail, retry_after_s=answer.retry_after_s())

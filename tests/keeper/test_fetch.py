@@ -1,67 +1,17 @@
-"""One exchange with a responder, against real servers on loopback."""
+"""One exchange with a responder: by which method, what is taken for an answer, and what is remembered of it."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
-from keeper.responders import OCSP, head_of, raw_responder, request_in, responder
+from keeper.questions import LONG_REQUEST, REQUEST, failure, fetch, fetching
+from keeper.responders import OCSP, Recorder, answer, head_of, raw_responder, responder
 
 from proxy import __version__
-from proxy.errors import FetchFailed
-from proxy.keeper.fetch import Fetched, Fetcher
-from proxy.settings.model import StaplingSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-REQUEST = b"\xff\xef\xbe request"  # its base64 has signs that must be escaped
-LONG_REQUEST = bytes(250)
-
-
-def settings(**changes) -> StaplingSettings:
-    return StaplingSettings(**{"fetch_timeout_s": 5, **changes})
-
-
-async def fetch(uri: str, request: bytes = REQUEST, **changes) -> Fetched:
-    async with Fetcher(settings(**changes)) as fetcher:
-        return await fetcher.fetch(uri, request)
-
-
-async def failure(uri: str, request: bytes = REQUEST, **changes) -> FetchFailed:
-    with pytest.raises(FetchFailed) as caught:
-        await fetch(uri, request, **changes)
-    assert caught.value.detail
-    assert "\n" not in caught.value.detail
-    return caught.value
-
-
-def answer(body: bytes = b"good", **more) -> web.Response:
-    return web.Response(body=body, **{"content_type": OCSP, **more})
-
-
-class Recorder:
-    """A handler that answers with a new `get()` or `post()` each time, and remembers what it was asked."""
-
-    def __init__(self, get: Callable[[], web.Response], post: Callable[[], web.Response] | None = None) -> None:
-        self.seen: list[web.Request] = []
-        self.bodies: list[bytes] = []
-        self.peers: set[object] = set()
-        self._answers = {"GET": get, "POST": post or get}
-
-    async def __call__(self, request: web.Request) -> web.Response:
-        self.seen.append(request)
-        self.peers.add(request.transport.get_extra_info("peername"))
-        self.bodies.append(await request_in(request))
-        return self._answers[request.method]()
-
-    @property
-    def methods(self) -> list[str]:
-        return [request.method for request in self.seen]
+from proxy.errors import FetchFailed, FetchReason
+from proxy.keeper.fetch import MAX_POST_FIRST, POST_FIRST_S, Fetched, PostFirst
 
 
 def test_get_first():
@@ -74,6 +24,7 @@ def test_get_first():
         assert fetched == Fetched(b"good", "GET", None)
         assert asked.bodies == [REQUEST]
         assert asked.seen[0].raw_path == "/%2F%2B%2B%2BIHJlcXVlc3Q%3D"
+        assert asked.seen[0].headers["Accept"] == OCSP
         assert asked.seen[0].headers["User-Agent"] == f"stapleproxy/{__version__}"
         assert "Cookie" not in asked.seen[0].headers
 
@@ -143,330 +94,253 @@ def test_an_answer_that_is_none(response, word, methods):
     asyncio.run(run())
 
 
-@pytest.mark.parametrize(
-    ("headers", "expected_s"),
-    [
-        ({"Retry-After": "120"}, 120),
-        ({"Retry-After": "Sat, 15 Jun 2030 12:05:00 GMT", "Date": "Sat, 15 Jun 2030 12:00:00 GMT"}, 300),
-        ({"Retry-After": "Sat, 15 Jun 2030 11:00:00 GMT", "Date": "Sat, 15 Jun 2030 12:00:00 GMT"}, 0),
-        ({"Retry-After": "soon"}, None),
-        ({"Retry-After": "-1"}, None),
-        ({"Retry-After": "9" * 400}, None),
-        ({}, None),
-    ],
-)
-def test_retry_after(headers, expected_s):
+@pytest.mark.parametrize("status", [429, 503, 404])
+def test_retry_after(status):
     """The responder's wish is passed on, in seconds."""
 
     async def run():
-        async with responder(Recorder(lambda: web.Response(status=503, headers=headers))) as uri:
-            assert (await failure(uri)).retry_after_s == expected_s
+        async with responder(Recorder(lambda: web.Response(status=status, headers={"Retry-After": "120"}))) as uri:
+            assert (await failure(uri)).retry_after_s == 120
 
     asyncio.run(run())
 
 
-DATE = "Sat, 15 Jun 2030 12:00:00 GMT"
+def test_max_age():
+    """How long the answer stays the newest is read from all lines of a field."""
 
-
-@pytest.mark.parametrize(
-    ("headers", "expected_s"),
-    [
-        ({"Cache-Control": "max-age=3600"}, 3600),
-        ({"Cache-Control": 'public, No-Transform, Max-Age="60"'}, 60),
-        ({"Cache-Control": "max-age=3600", "Age": "600"}, 3000),
-        ({"Cache-Control": "max-age=60", "Age": "600"}, 0),
-        ({"Cache-Control": "max-age=3600", "Expires": DATE, "Date": DATE}, 3600),
-        ({"Cache-Control": "s-maxage=5, no-store"}, None),
-        ({"Cache-Control": "max-age=x"}, None),
-        ({"Expires": "Sat, 15 Jun 2030 13:00:00 GMT", "Date": DATE}, 3600),
-        ({"Expires": "0", "Date": DATE}, None),
-        ({"Expires": DATE, "Date": "Sat, 15 Jun 2030 12:00:00 -0000"}, None),
-    ],
-)
-def test_max_age(headers, expected_s):
-    """How long the answer stays the newest, as its headers say."""
-
-    async def run():
-        async with responder(Recorder(lambda: answer(headers=headers))) as uri:
-            assert (await fetch(uri)).max_age_s == expected_s
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize("is_chunked", [False, True])
-def test_size_limit(is_chunked):
-    """Exactly the limit is taken, one byte more is not."""
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = answer(b"x" * int(request.path.split("/")[1]))
-        if is_chunked:
-            response.enable_chunked_encoding()
-        return response
-
-    async def run():
-        async with responder(handler) as uri:
-            assert len((await fetch(f"{uri}/2000", max_response_bytes=2000)).body) == 2000
-            assert (await failure(f"{uri}/2001", max_response_bytes=2000)).reason == "too-large"
-
-    asyncio.run(run())
-
-
-def test_an_endless_body_is_cut_at_the_limit():
-    """A body without end costs the limit and no more."""
-
-    async def handler(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": OCSP})
-        await response.prepare(request)
-        try:
-            while True:
-                await response.write(bytes(4096))
-        except OSError:
-            return response
-
-    async def run():
-        async with responder(handler) as uri:
-            assert (await failure(uri)).reason == "too-large"
-
-    asyncio.run(run())
-
-
-async def silent(reader, writer):
-    await head_of(reader)
-    await asyncio.Event().wait()
-
-
-async def drip(reader, writer):
-    await head_of(reader)
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/ocsp-response\r\nContent-Length: 60000\r\n\r\n")
-    while True:  # each byte would satisfy a timeout between bytes
-        writer.write(b"x")
-        await writer.drain()
-        await asyncio.sleep(0.01)
-
-
-async def hello(reader, writer):
-    writer.write(b"SSH-2.0-OpenSSH\r\n")
-
-
-async def headless(reader, writer):
-    await head_of(reader)
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: applic")
-
-
-async def cut(reader, writer):
-    await head_of(reader)
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/ocsp-response\r\nContent-Length: 100\r\n\r\nhalf")
-    await writer.drain()
-
-
-async def cut_chunk(reader, writer):
-    await head_of(reader)
-    writer.write(
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/ocsp-response\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nha"
-    )
-    await writer.drain()
-
-
-async def bad_chunk(reader, writer):
-    await head_of(reader)
-    writer.write(
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/ocsp-response\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
-    )
-    await writer.drain()
-
-
-async def closed(reader, writer):
-    await head_of(reader)
-
-
-async def reset(reader, writer):
-    await head_of(reader)
-    linger = struct.pack("ii", 1, 0)
-    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-    writer.transport.abort()
-
-
-async def huge_head(reader, writer):
-    await head_of(reader)
-    writer.write(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n")
-
-
-@pytest.mark.parametrize(
-    ("handler", "words"),
-    [
-        (silent, {"timeout"}),
-        (drip, {"timeout"}),
-        (hello, {"protocol"}),
-        (headless, {"disconnected", "protocol"}),
-        (cut, {"disconnected"}),
-        (cut_chunk, {"disconnected"}),
-        (bad_chunk, {"disconnected", "protocol"}),
-        (closed, {"disconnected"}),
-        (reset, {"disconnected"}),
-        (huge_head, {"protocol"}),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_broken_exchanges(handler, words):
-    """Whatever a responder does to the connection ends within the deadline, as FetchFailed with its word."""
+    async def handler(reader, writer):
+        await head_of(reader)
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/ocsp-response\r\nCache-Control: public\r\n"
+            b"cache-control: max-age=60\r\nAge: 10\r\nContent-Length: 4\r\n\r\ngood"
+        )
 
     async def run():
         async with raw_responder(handler) as uri:
-            assert (await failure(uri, fetch_timeout_s=0.2)).reason in words
+            assert (await fetch(uri)).max_age_s == 50
 
     asyncio.run(run())
 
 
-def test_refused():
-    """Nobody listens there."""
+def refused() -> web.Response:
+    return web.Response(status=405)
+
+
+def test_post_goes_first_where_it_is_known_to_work():
+    """A GET in vain is not repeated with each certificate; it is remembered for each address by itself."""
 
     async def run():
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-            assert (await failure(f"http://127.0.0.1:{port}")).reason == "connect"
+        asked, other = Recorder(refused, answer), Recorder(answer)
+        async with responder(asked) as uri, responder(other) as other_uri, fetching() as fetcher:
+            for _ in range(3):
+                assert (await fetcher.fetch(uri, REQUEST)).method == "POST"
+            assert (await fetcher.fetch(other_uri, REQUEST)).method == "GET"
+        assert asked.methods == ["GET", "POST", "POST", "POST"]
 
     asyncio.run(run())
+
+
+def test_get_is_tried_again_when_post_is_refused():
+    """The responder has changed its mind: the exchange works all the same, and GET goes first from then on."""
+
+    async def run():
+        asked = Recorder(refused, answer)
+        async with responder(asked) as uri, fetching() as fetcher:
+            await fetcher.fetch(uri, REQUEST)
+            asked.answers = {"GET": answer, "POST": refused}
+            assert (await fetcher.fetch(uri, REQUEST)).method == "GET"
+            assert (await fetcher.fetch(uri, REQUEST)).method == "GET"
+        assert asked.methods == ["GET", "POST", "POST", "GET", "GET"]
+
+    asyncio.run(run())
+
+
+def test_get_is_tried_again_after_post_has_failed():
+    """Whatever was wrong, what was learnt before it may not be true after it."""
+
+    async def run():
+        asked = Recorder(refused, answer)
+        async with responder(asked) as uri, fetching() as fetcher:
+            await fetcher.fetch(uri, REQUEST)
+            asked.answers["POST"] = lambda: web.Response(status=500)
+            with pytest.raises(FetchFailed):
+                await fetcher.fetch(uri, REQUEST)
+            asked.answers = {"GET": answer, "POST": answer}
+            assert (await fetcher.fetch(uri, REQUEST)).method == "GET"
+
+    asyncio.run(run())
+
+
+def test_a_request_too_long_for_get_says_nothing_about_get():
+    """POST because of the length is no reason for POST where GET would do."""
+
+    async def run():
+        async with responder(Recorder(answer)) as uri, fetching() as fetcher:
+            assert (await fetcher.fetch(uri, LONG_REQUEST)).method == "POST"
+            assert (await fetcher.fetch(uri, REQUEST)).method == "GET"
+
+    asyncio.run(run())
+
+
+def test_what_is_remembered_is_forgotten_in_time_and_bounded():
+    """For a day, and for so many addresses; the oldest goes first."""
+    wants_post = PostFirst()
+    wants_post.note("a", 1000)
+    assert wants_post.holds("a", 1000 + POST_FIRST_S - 1)
+    assert not wants_post.holds("a", 1000 + POST_FIRST_S)
+    assert not wants_post.holds("b", 1000)
+    for number in range(MAX_POST_FIRST):
+        wants_post.note(str(number), 2000)
+    assert not wants_post.holds("a", 2000)
+    assert wants_post.holds("0", 2000)
 
 
 @pytest.mark.parametrize(
-    ("uri", "words"),
+    ("line", "told"),
     [
-        ("http://no-such-host.invalid/", {"dns"}),
-        ("ldap://127.0.0.1/cn=ca", {"protocol"}),
-        ("http://[::1", {"protocol"}),
-        ("http://127.0.0.1:99999/", {"protocol"}),
-        ("http:///nowhere", {"protocol"}),
-        ("nonsense", {"protocol"}),
-        ("", {"protocol"}),
-        ("http://127.0.0.1/a b", {"protocol"}),
-        ("http://127.0.0.1/ HTTP/1.1\r\nX: y\r\n", {"protocol"}),
-        ("http://" + "x" * 300, {"protocol", "dns"}),
-        ("http://exa\udcffmple/", {"protocol", "dns"}),
+        (b"404 Gone fishing", "404 Gone fishing"),
+        (b"404 ", "404 Not Found"),
+        (b"404", "404 Not Found"),
+        (b"499 ", "499"),
     ],
 )
-def test_addresses_that_lead_nowhere(uri, words):
-    """A certificate may name anything as its responder."""
+def test_a_status_is_told_as_the_responder_words_it(line, told):
+    """Or as RFC 9110 does, where the responder leaves the words out."""
+
+    async def handler(reader, writer):
+        await head_of(reader)
+        writer.write(b"HTTP/1.1 " + line + b"\r\nContent-Length: 0\r\n\r\n")
 
     async def run():
-        assert (await failure(uri)).reason in words
+        async with raw_responder(handler) as uri:
+            assert str(await failure(uri, LONG_REQUEST)) == f"http-status: {told}"
 
     asyncio.run(run())
 
 
-def test_tls_responder_with_a_certificate_of_nobody():
-    """Plain HTTP where TLS is said: a word for it."""
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+HTML = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
+
+
+@pytest.mark.parametrize(
+    ("to_post", "told"),
+    [
+        (NOT_FOUND, "http-status: 404 Not Found"),
+        (HTML, "content-type: 'text/html' instead of application/ocsp-response"),
+        (b"", "timeout: no whole answer within 0.2 s"),
+    ],
+    ids=["404", "HTML page", "silence"],
+)
+def test_both_troubles_are_told(to_post, told):
+    """GET in vain and POST in vain: the word is the last one's, and an operator sees both."""
+
+    async def handler(reader, writer):
+        while True:
+            if (await head_of(reader)).startswith(b"GET"):
+                writer.write(NOT_FOUND)
+            else:
+                await reader.readexactly(len(REQUEST))
+                writer.write(to_post)
 
     async def run():
-        async with raw_responder(hello) as uri:
-            assert (await failure(uri.replace("http:", "https:"))).reason == "tls"
+        async with raw_responder(handler) as uri:
+            failed = await failure(uri, fetch_timeout_s=5 if to_post else 0.2)
+        assert str(failed) == f"{told} (to POST, after http-status: 404 Not Found to GET)"
 
     asyncio.run(run())
 
 
-def redirecting(times: int, status: int = 302):
-    async def handler(request: web.Request) -> web.StreamResponse:
-        hop = int(request.query.get("hop", "0"))
-        if hop == times:
-            return answer()
-        return web.Response(status=status, headers={"Location": f"/next?hop={hop + 1}"})
-
-    return handler
-
-
-def test_redirects_are_followed_and_bounded():
-    """Three are followed, a fourth is not, so a loop ends."""
+@pytest.mark.parametrize("tag", ['"abc"', 'W/"abc"'])
+def test_an_entity_tag_goes_back_as_it_came(tag):
+    """The responder says by 304 that the response held is still the newest, and for how long."""
 
     async def run():
-        async with responder(redirecting(3)) as uri:
-            assert (await fetch(uri)).body == b"good"
-        async with responder(redirecting(4)) as uri:
-            assert (await failure(uri)).reason == "redirect"
+        def by_tag() -> web.Response:
+            headers = {"ETag": tag, "Cache-Control": "max-age=60"}
+            is_held = asked.seen[-1].headers.get("If-None-Match") == tag
+            return web.Response(status=304, headers=headers) if is_held else answer(headers=headers)
+
+        asked = Recorder(by_tag)
+        async with responder(asked) as uri, fetching() as fetcher:
+            first = await fetcher.fetch(uri, REQUEST)
+            second = await fetcher.fetch(uri, REQUEST, etag=first.etag)
+        assert first == Fetched(b"good", "GET", 60, tag)
+        assert second == Fetched(None, "GET", 60, tag)
+        assert "If-None-Match" not in asked.seen[0].headers
 
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("target", ["ftp://127.0.0.1/", "file:///etc/passwd", "http://[::1"])
-def test_redirects_only_to_http(target):
-    """A responder cannot send us elsewhere than to another web server."""
+def test_a_304_without_a_tag_leaves_the_tag_as_it_is():
+    """RFC 9110 15.4.5 asks for it; who leaves it out has not changed it."""
 
     async def run():
-        async with responder(Recorder(lambda: web.Response(status=302, headers={"Location": target}))) as uri:
-            assert (await failure(uri)).reason == "redirect"
+        async with responder(Recorder(lambda: web.Response(status=304))) as uri, fetching() as fetcher:
+            assert await fetcher.fetch(uri, REQUEST, etag='"a"') == Fetched(None, "GET", None, '"a"')
 
     asyncio.run(run())
 
 
-def test_a_cookie_is_not_sent_back():
-    """Responders set cookies; nothing comes of it."""
+def test_a_newer_response_comes_with_its_own_tag():
+    """With a tag asked or without: 200 is a whole answer."""
 
     async def run():
-        asked = Recorder(lambda: answer(headers={"Set-Cookie": "a=b"}))
-        async with responder(asked) as uri, Fetcher(settings()) as fetcher:
-            await fetcher.fetch(uri, REQUEST)
-            await fetcher.fetch(uri, REQUEST)
-        assert ["Cookie" in request.headers for request in asked.seen] == [False, False]
+        asked = Recorder(lambda: answer(headers={"ETag": '"new"'}))
+        async with responder(asked) as uri, fetching() as fetcher:
+            assert await fetcher.fetch(uri, REQUEST, etag='"old"') == Fetched(b"good", "GET", None, '"new"')
 
     asyncio.run(run())
 
 
-def test_one_connection_serves_several_requests():
-    """A responder is not connected to anew for each certificate."""
+def test_post_knows_no_tags():
+    """None is sent, and one that comes is not kept: it would be that of another thing than a GET gives."""
 
     async def run():
-        asked = Recorder(answer)
-        async with responder(asked) as uri, Fetcher(settings()) as fetcher:
-            for _ in range(3):
-                await fetcher.fetch(uri, REQUEST)
-        assert (len(asked.seen), len(asked.peers)) == (3, 1)
+        asked = Recorder(lambda: answer(headers={"ETag": '"a"'}))
+        async with responder(asked) as uri, fetching() as fetcher:
+            assert await fetcher.fetch(uri, LONG_REQUEST, etag='"a"') == Fetched(b"good", "POST", None, None)
+        assert "If-None-Match" not in asked.seen[0].headers
 
     asyncio.run(run())
 
 
-def test_a_limit_for_each_responder():
-    """Behaviours: seven certificates at one responder with six connections, all fetched; another one is not held up."""
+@pytest.mark.parametrize("request_der", [REQUEST, LONG_REQUEST], ids=["GET", "POST"])
+def test_a_304_that_was_not_asked_for_is_none(request_der):
+    """There is nothing that it could be about."""
 
     async def run():
-        under_way, most = 0, 0
-        go_on = asyncio.Event()
-        all_in = asyncio.Event()
-
-        async def slow(request: web.Request) -> web.StreamResponse:
-            nonlocal under_way, most
-            under_way += 1
-            most = max(most, under_way)
-            if under_way == 6:
-                all_in.set()
-            await go_on.wait()
-            under_way -= 1
-            return answer()
-
-        async with (
-            responder(slow) as slow_uri,
-            responder(Recorder(answer)) as quick_uri,
-            Fetcher(settings(max_fetches_per_responder=6)) as fetcher,
-        ):
-            seven = [asyncio.create_task(fetcher.fetch(slow_uri, REQUEST)) for _ in range(7)]
-            await asyncio.wait_for(all_in.wait(), 5)
-            assert (await fetcher.fetch(quick_uri, REQUEST)).body == b"good"
-            assert not any(task.done() for task in seven)
-            go_on.set()
-            assert [fetched.body for fetched in await asyncio.gather(*seven)] == [b"good"] * 7
-        assert most == 6
+        async with responder(Recorder(lambda: web.Response(status=304))) as uri:
+            assert (await failure(uri, request_der)).reason is FetchReason.PROTOCOL
 
     asyncio.run(run())
 
 
-def test_waiting_for_a_turn_is_not_the_responders_fault():
-    """The deadline is that of the exchange: the last in a row is asked for too, however slow those before it."""
+def test_a_download_is_of_any_type():
+    """CA Issuers files come as whatever the web server takes them for; the size is bounded, redirects are followed."""
+
+    async def handler(request: web.Request) -> web.Response:
+        if request.path == "/ca.cer":
+            return web.Response(status=302, headers={"Location": "/there"})
+        return web.Response(body=b"x" * 2000, content_type="text/plain")
 
     async def run():
-        async with (
-            raw_responder(silent) as uri,
-            Fetcher(settings(max_fetches_per_responder=1, fetch_timeout_s=0.1)) as fetcher,
-        ):
-            results = await asyncio.gather(*(fetcher.fetch(uri, REQUEST) for _ in range(3)), return_exceptions=True)
-        assert [error.reason for error in results] == ["timeout"] * 3
+        async with responder(handler) as uri, fetching() as fetcher:
+            assert await fetcher.download(uri + "/ca.cer", limit_bytes=2000) == b"x" * 2000
+            with pytest.raises(FetchFailed, match=r"^too-large: "):
+                await fetcher.download(uri + "/ca.cer", limit_bytes=1999)
+
+    asyncio.run(run())
+
+
+def test_a_download_that_is_not_there():
+    """It is asked for once: a file has no POST."""
+
+    async def run():
+        asked = Recorder(lambda: web.Response(status=404))
+        async with responder(asked) as uri, fetching() as fetcher:
+            with pytest.raises(FetchFailed, match=r"^http-status: 404 Not Found$"):
+                await fetcher.download(uri, limit_bytes=2000)
+        assert asked.methods == ["GET"]
 
     asyncio.run(run())
 
@@ -476,6 +350,6 @@ def test_only_inside_its_block():
 
     async def run():
         with pytest.raises(RuntimeError, match="async with"):
-            await Fetcher(settings()).fetch("http://127.0.0.1:1", REQUEST)
+            await fetching().fetch("http://127.0.0.1:1", REQUEST)
 
     asyncio.run(run())
