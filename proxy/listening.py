@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,10 @@ from proxy.settings.values import ListenAddress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+_PROBE_TIMEOUT_S = 1.0
+_ADMIN_BACKLOG = 16
 
 SockName = tuple[str | int, ...]
 """As getsockname gives it: host, port, and two more for IPv6."""
@@ -37,6 +42,35 @@ def open_sockets(addresses: Sequence[ListenAddress], workers: int) -> list[list[
                 sock.close()
         raise
     return sockets
+
+
+def open_unix(path: Path) -> socket.socket:
+    """Listen on a Unix socket that only this user may open; raises StartError.
+
+    A socket that nobody listens on any more is replaced; anything else that bears the name is left alone.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+                probe.settimeout(_PROBE_TIMEOUT_S)
+                if probe.connect_ex(str(path)) != errno.ECONNREFUSED:
+                    raise StartError(f"admin.socket {path}: another program listens there: give each its own path")
+            path.unlink()
+        umask = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(umask)
+        sock.listen(_ADMIN_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise StartError(f"admin.socket {path}: cannot be made: {error.strerror or error}") from error
+    except BaseException:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
 
 
 def reopen(names: Sequence[tuple[int, SockName]]) -> list[socket.socket]:

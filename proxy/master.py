@@ -12,18 +12,20 @@ from proxy import log, worker
 from proxy.cache.layout import parse_argument
 from proxy.cache.reader import CacheReader
 from proxy.cache.segment import Segment
-from proxy.cache.writer import CacheWriter
 from proxy.demand import Demands
-from proxy.listening import describe, open_sockets
+from proxy.errors import ConfigError
+from proxy.listening import describe, open_sockets, open_unix
 from proxy.names import NameTable
 from proxy.sites import (
     NOT_STAPLED_BECAUSE,
     default_site,
     is_stapling,
+    on_missing,
     site_warnings,
     stapled_certificates,
     why_not_stapled,
 )
+from proxy.staplefile import judge
 from proxy.supervisor import Child, Listener, Supervisor
 from proxy.tls.context import SiteTls, build_contexts
 
@@ -42,7 +44,11 @@ _log = logging.getLogger("stapleproxy.master")
 def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. Raises ConfigError or StartError before anything has begun."""
     log.set_up(settings.log_level, "master")
-    for problem in site_warnings(sites, settings, datetime.now(UTC)):
+    now = datetime.now(UTC)
+    files = judge(sites, settings, now)
+    if files.mistakes:
+        raise ConfigError(*files.mistakes)
+    for problem in (*site_warnings(sites, settings, now), *files.warnings):
         _log.warning("%s", problem)
     for site in sites:
         for identity in site.identities:
@@ -55,23 +61,28 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
     demands = Demands()
     plan = build_plan(settings, sites, _lookup(reader, demands))
     sockets = open_sockets(settings.listen, settings.worker_count)
+    admin = open_unix(settings.admin.socket) if settings.admin.socket else None
     _raise_descriptor_limit()
 
     def keep(life_fd: int, ready_fd: int) -> int:
         # Imported here, in the child: aiohttp is of no use to the workers, and would be in the memory of each.
         from proxy.keeper import process  # noqa: PLC0415
 
-        return process.run(certificates, settings.stapling, CacheWriter(segment), demands, life_fd, ready_fd)
+        return process.run(certificates, settings.stapling, segment, demands, admin, life_fd, ready_fd)
 
     def work(number: int, own: Sequence[socket.socket], life_fd: int, ready_fd: int) -> int:
         segment.leave_lock()
+        if admin:
+            admin.close()
         reader.count_as(number)
         return worker.run(plan, own, life_fd, ready_fd)
 
-    where = describe(sockets[0])
-    return Supervisor(settings, Child("keeper", keep), [Listener(n, work, own) for n, own in enumerate(sockets)]).serve(
-        where
-    )
+    workers = [Listener(number, work, own) for number, own in enumerate(sockets)]
+    try:
+        return Supervisor(settings, Child("keeper", keep), workers).serve(describe(sockets[0]))
+    finally:
+        if settings.admin.socket:
+            settings.admin.socket.unlink(missing_ok=True)
 
 
 def _raise_descriptor_limit() -> None:
@@ -97,7 +108,13 @@ def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], staple: Staple
     """What the workers do, contexts included; raises ConfigError with what OpenSSL refuses."""
     contexts = build_contexts(
         [
-            SiteTls(f"site[{index}]", site.identities, is_stapling(site.settings, settings), index)
+            SiteTls(
+                f"site[{index}]",
+                site.identities,
+                is_stapling(site.settings, settings),
+                index,
+                staple_required=on_missing(site.settings, settings) == "refuse",
+            )
             for index, site in enumerate(sites)
         ],
         settings.tls,

@@ -6,15 +6,20 @@ import asyncio
 import logging
 import os
 import signal
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from proxy.cache.writer import CacheWriter
+from proxy.keeper.admin import Admin, serving
 from proxy.keeper.fetch import Fetcher
+from proxy.keeper.metrics import Metrics
 from proxy.keeper.refresher import Refresher
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
-    from proxy.cache.writer import CacheWriter
+    from proxy.cache.segment import Segment
     from proxy.demand import Demands
     from proxy.settings.model import StaplingSettings
     from proxy.sites import StapledCertificate
@@ -25,24 +30,27 @@ _log = logging.getLogger("stapleproxy.keeper")
 def run(
     certificates: Sequence[StapledCertificate],
     settings: StaplingSettings,
-    cache: CacheWriter,
+    segment: Segment,
     demands: Demands,
+    admin_socket: socket.socket | None,
     life_fd: int,
     ready_fd: int,
 ) -> int:
-    """Keep `cache` filled and answer `demands`, until SIGTERM or `life_fd` says that the master is gone; the status.
+    """Keep the cache in `segment` filled, until SIGTERM, or until `life_fd` says that the master is gone; the status.
 
+    `demands` and what comes by `admin_socket`, if there is one, are answered meanwhile.
     One byte is written to `ready_fd` when the first round of fetches is over, or its time is.
     """
-    asyncio.run(_serve(certificates, settings, cache, demands, life_fd, ready_fd))
+    asyncio.run(_serve(certificates, settings, segment, demands, admin_socket, life_fd, ready_fd))
     return 0
 
 
 async def _serve(
     certificates: Sequence[StapledCertificate],
     settings: StaplingSettings,
-    cache: CacheWriter,
+    segment: Segment,
     demands: Demands,
+    admin_socket: socket.socket | None,
     life_fd: int,
     ready_fd: int,
 ) -> None:
@@ -56,14 +64,19 @@ async def _serve(
         stop.set()
 
     loop.add_reader(life_fd, on_master_gone)
-    async with Fetcher(settings) as fetcher:
-        refresher = Refresher(certificates, settings, cache, fetcher=fetcher, log=_log)
+    async with AsyncExitStack() as stack:
+        fetcher = await stack.enter_async_context(Fetcher(settings))
+        metrics = Metrics(segment)
+        cache = CacheWriter(segment)
+        refresher = Refresher(certificates, settings, cache, fetcher=fetcher, observer=metrics, log=_log)
+        metrics.tell_of(refresher.watched)
 
         def on_demand() -> None:
             for key in demands.receive():
                 refresher.demand(key)
 
         loop.add_reader(demands.reading_fd, on_demand)
+        await stack.enter_async_context(serving(Admin(refresher, metrics), admin_socket))
         work = asyncio.create_task(_work(refresher, ready_fd))
         stopped = asyncio.create_task(stop.wait())
         done, pending = await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)

@@ -3,157 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import timedelta
 
 import pytest
 from aiohttp import web
-from cryptography.hazmat.primitives.hashes import SHA1
-from cryptography.x509 import ocsp
-from keeper.responders import OCSP, head_of, raw_responder, request_in, responder, until
+from keeper.responders import head_of, raw_responder, responder, until
+from keeper.world import HOUR, ONE, TWO, Responder, World, at_work, key, stapled
 from ocsp import pki
-from ocsp.pki import CA, DAY, NOW, Answer, Party, cert_id, single
+from ocsp.pki import DAY, NOW, Answer, cert_id, single
 
 from proxy.cache.layout import CacheArgument
-from proxy.cache.reader import CacheReader
 from proxy.cache.segment import Segment
-from proxy.cache.writer import CacheWriter
-from proxy.identity import CacheKey, Identity
-from proxy.keeper import refresher as refresher_module
-from proxy.keeper.fetch import Fetcher
 from proxy.keeper.refresher import Refresher
-from proxy.settings.model import StaplingSettings
-from proxy.sites import StapledCertificate
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
-
-LEAVES = [pki.issue(f"{name}.example", CA) for name in ("one", "two")]
-ONE, TWO = LEAVES
-HOUR = timedelta(hours=1)
-
-
-def key(leaf: Party) -> CacheKey:
-    return CacheKey(leaf.cert.fingerprint(SHA1()))  # noqa: S303  the key of the cache, as Apache's
-
-
-def stapled(leaf: Party, *urls: str) -> StapledCertificate:
-    label = leaf.cert.subject.rfc4514_string()
-    identity = Identity(label, leaf.cert, (CA.cert,), CA.cert, leaf.key, ("x.example",), urls, False, key(leaf))
-    return StapledCertificate(identity, urls, identity.names)
-
-
-@pytest.fixture(autouse=True)
-def _short_naps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The refresher looks at the clock, which the tests set, after each nap."""
-    monkeypatch.setattr(refresher_module, "LONGEST_NAP_S", 0.005)
-
-
-@dataclass
-class Responder:
-    """Answers with a response made when asked, valid for two days from the test's own time, unless told otherwise."""
-
-    now: Callable[[], datetime]
-    asked: list[int] = field(default_factory=list)
-    say: Callable[[Party], web.Response | bytes] | None = None
-
-    async def __call__(self, request: web.Request) -> web.Response:
-        serial = ocsp.load_der_ocsp_request(await request_in(request)).serial_number
-        self.asked.append(serial)
-        leaf = next(leaf for leaf in LEAVES if leaf.cert.serial_number == serial)
-        said = self.say(leaf) if self.say else self.good(leaf)
-        return said if isinstance(said, web.Response) else web.Response(body=said, content_type=OCSP)
-
-    def good(self, leaf: Party, **parts) -> bytes:
-        times = {"this_update": self.now(), "next_update": self.now() + 2 * DAY}
-        return Answer(singles=(single(cert_id(leaf), **{**times, **parts}),)).der
-
-    def questions(self, leaf: Party) -> int:
-        return self.asked.count(leaf.cert.serial_number)
-
-
-class World:
-    """Everything round one refresher."""
-
-    def __init__(self, segment: Segment, **settings) -> None:
-        self.moment = NOW
-        self.looks = 0
-        self.settings = StaplingSettings(**{"fetch_timeout_s": 5, **settings})
-        self.cache = CacheWriter(segment)
-        self.reader = CacheReader(segment)
-        self.responder = Responder(lambda: self.moment)
-
-    def staple(self, leaf: Party) -> bytes | None:
-        """What a worker would staple now."""
-        return self.reader.get(key(leaf), self.moment.timestamp())
-
-    def store(self, leaf: Party, der: bytes, until: datetime) -> None:
-        """As an earlier run left it."""
-        self.cache.put(key(leaf), der, until.timestamp(), NOW.timestamp())
-
-    def clock(self) -> float:
-        self.looks += 1
-        return self.moment.timestamp()
-
-    async def some_naps(self) -> None:
-        """Give the refresher the time to do what it should not do."""
-        enough = self.looks + 4
-        await until(lambda: self.looks >= enough)
-
-    @contextlib.asynccontextmanager
-    async def refresher(self, *certificates: StapledCertificate) -> AsyncIterator[Refresher]:
-        async with Fetcher(self.settings) as fetcher:
-            yield Refresher(
-                certificates,
-                self.settings,
-                self.cache,
-                fetcher=fetcher,
-                log=logging.getLogger("stapleproxy.keeper"),
-                clock=self.clock,
-                jitter=lambda: 0.0,
-            )
-
-    @contextlib.asynccontextmanager
-    async def running(self, *certificates: StapledCertificate) -> AsyncIterator[None]:
-        """Warmed up, and at work until the block ends."""
-        async with self.refresher(*certificates) as refresher:
-            await refresher.warm_up()
-            async with at_work(refresher):
-                yield
-
-
-@contextlib.asynccontextmanager
-async def at_work(refresher: Refresher) -> AsyncIterator[None]:
-    work = asyncio.create_task(refresher.run())
-    try:
-        yield
-    finally:
-        assert not work.done()
-        work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await work
-
-
-@pytest.fixture
-def segment() -> Iterator[Segment]:
-    segment = Segment.create(CacheArgument("", 65_536))
-    yield segment
-    segment.close()
-
-
-@pytest.fixture
-def world(segment: Segment) -> World:
-    return World(segment)
-
-
-@pytest.fixture
-def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """The lines logged, with their level."""
-    caplog.set_level("INFO", logger="stapleproxy.keeper")
-    return lambda: [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
 
 
 def test_fetched_at_once_after_start(world, lines):
@@ -335,12 +197,13 @@ def test_the_good_one_is_kept_through_any_trouble(world, lines, word):
             assert f"{url}: {word}: " in lines()[1]
             world.moment = NOW + 2 * DAY
             assert world.staple(ONE) is None
-            await until(lambda: len(lines()) == 3)
+            await until(lambda: len(lines()) == 4)
             assert "none is held; trying again in 10 s" in lines()[2]
+            assert lines()[3].endswith("expired, and clients get none")
             world.responder.say = None
             world.moment += timedelta(seconds=10)
             await until(lambda: world.staple(ONE))
-            assert lines()[3].startswith("INFO")
+            assert lines()[4].startswith("INFO")
 
     asyncio.run(run())
 
@@ -488,7 +351,7 @@ def test_a_mistake_of_ours_ends_nothing(world, lines):
         class Broken:
             calls = 0
 
-            async def fetch(self, _uri: str, _request_der: bytes) -> None:
+            async def fetch(self, _uri: str, _request_der: bytes, **_: object) -> None:
                 self.calls += 1
                 raise RuntimeError("broken")
 

@@ -1,0 +1,42 @@
+"""What happens to staples, as facts for whoever wants to hear of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+
+class EventKind(StrEnum):
+    """The words of `stapling.on_event`."""
+
+    FETCHED = "fetched"
+    REFUSED = "refused"
+    EXPIRING = "expiring"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to the staple of one certificate."""
+
+    kind: EventKind
+    at: datetime
+    certificate: str
+    """Its label: file and kind of key."""
+    names: tuple[str, ...]
+    serial: str
+    reasons: tuple[str, ...] = ()
+    """The codes of what went wrong, responder by responder; empty: nothing did."""
+    detail: str = ""
+    """The same for people."""
+    responder: str = ""
+    """URL of the responder, where one response is meant."""
+    this_update: datetime | None = None
+    next_update: datetime | None = None
+    serve_until: datetime | None = None
+    """Until when what is held now is stapled; None: nothing is held."""

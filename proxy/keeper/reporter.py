@@ -1,0 +1,111 @@
+"""What happens to staples, said in the log and to who observes: one event, one line."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from proxy.errors import Reason
+from proxy.keeper.events import Event, EventKind
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from proxy.keeper.watched import Watched
+    from proxy.ocsp.response import Staple
+
+
+class Observer:
+    """Hears what happens; this one does nothing with it."""
+
+    def asked(self, responder: str, outcome: str, elapsed_s: float) -> None:
+        """One exchange with HOST:PORT is over: ``fetched``, ``not-modified``, or the code of what went wrong."""
+
+    def happened(self, event: Event) -> None:
+        """A staple came, was refused, is about to end, or ended."""
+
+
+class Observers(Observer):
+    """Tells several."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def asked(self, responder: str, outcome: str, elapsed_s: float) -> None:
+        for each in self._observers:
+            each.asked(responder, outcome, elapsed_s)
+
+    def happened(self, event: Event) -> None:
+        for each in self._observers:
+            each.happened(event)
+
+
+class Reporter:
+    """Writes the lines, makes the events."""
+
+    def __init__(self, log: logging.Logger, observer: Observer) -> None:
+        self._log = log
+        self._observer = observer
+
+    def taken_over(self, watched: Watched, staple: Staple) -> None:
+        self._log.info("%s: stapled until %s, from the cache", watched.identity.label, _text(staple.serve_until))
+
+    def fetched(
+        self, watched: Watched, before: Staple | None, staple: Staple, source: str, now: datetime, due: datetime
+    ) -> None:
+        """Tell of a response that is kept; quietly where it is the one held before."""
+        is_new = before is None or before.der != staple.der
+        if watched.newest is staple or not is_new:  # else the cache did not take it, and said so
+            self._log.log(
+                logging.INFO if is_new else logging.DEBUG,
+                "%s: stapled until %s, from %s; next refresh at %s",
+                *(watched.identity.label, _text(staple.serve_until), source, _text(due)),
+            )
+        if is_new and watched.newest is staple:
+            self._tell(EventKind.FETCHED, watched, now, responder=source)
+
+    def refused(self, watched: Watched, now: datetime, pause_s: float) -> None:
+        """Tell that no responder helped, why, and what clients get meanwhile."""
+        held = watched.held(now)
+        lasting = f"the one held lasts until {_text(held.serve_until)}" if held else "none is held"
+        troubles = "; ".join(map(str, watched.troubles))
+        label = watched.identity.label
+        self._log.warning("%s: no new staple, %s; trying again in %.0f s; %s", label, lasting, pause_s, troubles)
+        is_revoked = any(trouble.reason == Reason.REVOKED for trouble in watched.troubles)
+        self._tell(EventKind.REVOKED if is_revoked else EventKind.REFUSED, watched, now)
+        self.note_end(watched, now)
+
+    def note_end(self, watched: Watched, now: datetime) -> None:
+        """Tell once of each staple that it is about to expire, and once that it has."""
+        stage = watched.newly_over(now)
+        if not stage:
+            return
+        watched.told = stage
+        newest = watched.newest
+        assert newest is not None  # or nothing could be over
+        what = "expired, and clients get none" if stage == "expired" else "is about to expire"
+        self._log.warning("%s: the staple of %s %s", watched.identity.label, _text(newest.this_update), what)
+        self._tell(EventKind(stage), watched, now)
+
+    def _tell(self, kind: EventKind, watched: Watched, now: datetime, responder: str = "") -> None:
+        newest = watched.newest
+        held = watched.held(now)
+        self._observer.happened(
+            Event(
+                kind=kind,
+                at=now,
+                certificate=watched.identity.label,
+                names=watched.certificate.names,
+                serial=f"{watched.identity.leaf.serial_number:x}",
+                reasons=tuple(trouble.reason for trouble in watched.troubles),
+                detail="; ".join(map(str, watched.troubles)),
+                responder=responder,
+                this_update=newest.this_update if newest else None,
+                next_update=newest.next_update if newest else None,
+                serve_until=held.serve_until if held else None,
+            )
+        )
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%SZ}"
