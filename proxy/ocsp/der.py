@@ -1,8 +1,11 @@
 """What `cryptography` does not tell about an OCSP response, read from its DER.
 
 `cryptography` parses and stays the judge of what is well formed. It is silent, or says it only in prose, about: unknown
-statuses and types; bytes that follow; fractional seconds; the parameters of RSASSA-PSS; critical extensions when there
-are several SingleResponses; and the unused bits of a signature, which nothing signs. Those are read here.
+statuses and types; bytes that follow; fractional seconds; the parameters of a signature's algorithm; and critical
+extensions when there are several SingleResponses. Those are read here.
+
+No signature covers the wrapping around tbsResponseData, so whoever stands on the way may write it otherwise. Here it
+has one form only, the DER of RFC 6960 4.2.1 with nothing added.
 """
 
 from __future__ import annotations
@@ -12,7 +15,17 @@ from dataclasses import dataclass
 SEQUENCE, ENUMERATED, OID, OCTETS, BITS, BOOLEAN, TIME, INTEGER = 0x30, 0x0A, 0x06, 0x04, 0x03, 0x01, 0x18, 0x02
 EXPLICIT_0, EXPLICIT_1, EXPLICIT_2 = 0xA0, 0xA1, 0xA2
 
+NULL = b"\x05\x00"
 BASIC_RESPONSE = bytes.fromhex("2b0601050507300101")  # id-pkix-ocsp-basic, 1.3.6.1.5.5.7.48.1.1
+
+
+def tlv(tag: int, *contents: bytes) -> bytes:
+    """An element in DER."""
+    body = b"".join(contents)
+    if len(body) < 0x80:
+        return bytes((tag, len(body))) + body
+    digits = len(body).to_bytes((len(body).bit_length() + 7) // 8)
+    return bytes((tag, 0x80 | len(digits))) + digits + body
 
 
 class Reader:
@@ -70,6 +83,15 @@ class Reader:
         left, self._at = self._data[self._at :], len(self._data)
         return left
 
+    def taken(self) -> bytes:
+        """All that was taken so far, as it stands."""
+        return self._data[: self._at]
+
+    def end(self) -> None:
+        """There must be nothing left."""
+        if not self.is_at_end:
+            raise ValueError("it holds more than it should")
+
 
 class FractionalSecondsError(ValueError):
     """A GeneralizedTime that some clients take and some refuse."""
@@ -83,6 +105,8 @@ class Outline:
     """OCSPResponseStatus (RFC 6960 4.2.1); if it is not 0, nothing else is set."""
     is_basic: bool = False
     """Its type is id-pkix-ocsp-basic; if not, nothing else is set."""
+    signed: bytes = b""
+    """tbsResponseData, signatureAlgorithm and signature, as they stand."""
     signature_parameters: bytes = b""
     """What follows the OID in signatureAlgorithm."""
     critical: bool = False
@@ -96,32 +120,68 @@ def outline(der: bytes) -> tuple[Outline, bool]:
     outer = Reader(der)
     response = outer.into(SEQUENCE)
     trailing = not outer.is_at_end
-    status = int.from_bytes(response.take(ENUMERATED))
-    if status != 0:
-        return Outline(status), trailing
+    status = response.take(ENUMERATED)
+    if len(status) != 1:
+        raise ValueError("its status is not DER")
+    if status != b"\x00":
+        return Outline(status[0]), trailing
     if response.is_at_end:
         raise ValueError("it says 'successful' and holds no response")
-    response_bytes = response.into(EXPLICIT_0).into(SEQUENCE)
+    explicit = response.into(EXPLICIT_0)
+    response_bytes = explicit.into(SEQUENCE)
     if response_bytes.take(OID) != BASIC_RESPONSE:
-        return Outline(status), trailing
-    basic = response_bytes.into(OCTETS).into(SEQUENCE)
+        return Outline(0), trailing
+    octets = response_bytes.into(OCTETS)
+    basic = octets.into(SEQUENCE)
+    for wrapping in (response, explicit, response_bytes, octets):
+        wrapping.end()
     critical, singles_critical = _response_data(basic.into(SEQUENCE))
     algorithm = basic.into(SEQUENCE)
     algorithm.take(OID)
     _whole_octets(basic.take(BITS))
+    signed = basic.taken()
     if not basic.is_at_end:
-        certificates = basic.into(EXPLICIT_0).into(SEQUENCE)
-        while not certificates.is_at_end:
-            certificate = certificates.into(SEQUENCE)
-            certificate.take(SEQUENCE)  # tbsCertificate
-            certificate.take(SEQUENCE)  # signatureAlgorithm
-            _whole_octets(certificate.take(BITS))
-    return Outline(status, True, algorithm.rest(), critical, singles_critical), trailing
+        certificates = basic.into(EXPLICIT_0)
+        each = certificates.into(SEQUENCE)
+        certificates.end()
+        while not each.is_at_end:
+            each.take(SEQUENCE)
+    basic.end()
+    return Outline(0, True, signed, algorithm.rest(), critical, singles_critical), trailing
+
+
+def wrapped(signed: bytes, certificate: bytes | None) -> bytes:
+    """The OCSPResponse of these signed parts (see Outline), with one certificate or none."""
+    certificates = b"" if certificate is None else tlv(EXPLICIT_0, tlv(SEQUENCE, certificate))
+    basic = tlv(OCTETS, tlv(SEQUENCE, signed, certificates))
+    return tlv(SEQUENCE, tlv(ENUMERATED, b"\x00"), tlv(EXPLICIT_0, tlv(SEQUENCE, tlv(OID, BASIC_RESPONSE), basic)))
+
+
+def certificate_parameters(der: bytes) -> bytes:
+    """What follows the OID in a certificate's signatureAlgorithm.
+
+    ValueError when the parts of the certificate that nothing signs are otherwise than they must be.
+    """
+    outer = Reader(der)
+    certificate = outer.into(SEQUENCE)
+    tbs = certificate.into(SEQUENCE)
+    if tbs.tag == EXPLICIT_0:
+        tbs.element()  # version
+    tbs.take(INTEGER)  # serialNumber
+    algorithm = certificate.take(SEQUENCE)
+    if tbs.take(SEQUENCE) != algorithm:  # RFC 5280 4.1.1.2: signed in one place, repeated in the other
+        raise ValueError("its two signature algorithms differ")
+    _whole_octets(certificate.take(BITS))
+    certificate.end()
+    outer.end()
+    parameters = Reader(algorithm)
+    parameters.take(OID)
+    return parameters.rest()
 
 
 def _response_data(data: Reader) -> tuple[bool, tuple[bool, ...]]:
-    if data.tag == EXPLICIT_0:
-        data.element()  # version
+    if data.tag == EXPLICIT_0 and data.into(EXPLICIT_0).take(INTEGER) != b"\x00":
+        raise ValueError("its version is not 1")
     data.element()  # responderID
     _time(data)  # producedAt
     responses = data.into(SEQUENCE)

@@ -3,6 +3,13 @@
 `verify` reads a response and proves it: right form, right certificate, right signer, right dates. What it returns is a
 fact, whatever the status says. `check` adds the judgement that only 'good' is stapled. No status is believed before the
 signature is verified, so that a stranger's 'revoked' counts for nothing.
+
+What nobody signed has one form only, or is left out, so that nobody on the way can have us staple what the responder
+did not send (see `der` and `signature`). Left out is the list of certificates, but for the signer's: RFC 6960 4.2.1 has
+it as a help, in any order, while OpenSSL refuses the response when a CA in it was altered, and Go takes the first one
+for the signer's (golang/go#59641). Two things stay open. The issuer's own certificate may be added to, or dropped from,
+what the issuer itself signed: OpenSSL does without it where the handshake's chain has the issuer, and needs it where
+that ends below. And an ECDSA signature has a twin, which OpenSSL takes.
 """
 
 from __future__ import annotations
@@ -12,11 +19,14 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256
-from cryptography.x509 import ocsp
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import OCSPNonce, ocsp
 
 from proxy.errors import Reason, StapleRejected
-from proxy.ocsp.der import FractionalSecondsError, Outline, outline
+from proxy.ocsp.der import FractionalSecondsError, Outline, outline, wrapped
+from proxy.ocsp.signature import Signature
 from proxy.ocsp.signer import PARSE_ERRORS, Signed, find_signer
 
 if TYPE_CHECKING:
@@ -44,10 +54,17 @@ class Rules:
     """How far in the future thisUpdate may lie. None is granted at the end: an expired staple breaks clients."""
     max_age_without_next_update_s: float = 43_200
     """How long after its thisUpdate a response without nextUpdate is served; 0: refuse it."""
+    accept_sha1_signatures: bool = False
+    """For the response and for the delegate's certificate. OpenSSL's security level 2 refuses both."""
 
     @classmethod
     def from_settings(cls, settings: StaplingSettings) -> Rules:
-        return cls(settings.max_response_bytes, settings.clock_skew_s, settings.max_age_without_next_update_s)
+        return cls(
+            settings.max_response_bytes,
+            settings.clock_skew_s,
+            settings.max_age_without_next_update_s,
+            settings.accept_sha1_signatures,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +72,7 @@ class Staple:
     """A response that is proved to be the issuer's word on one certificate."""
 
     der: bytes
+    """What to staple: the response, with no certificate but the signer's, if that came with it."""
     status: CertStatus
     this_update: datetime
     next_update: datetime | None
@@ -100,6 +118,24 @@ def require_good(staple: Staple) -> None:
         raise StapleRejected(Reason.UNKNOWN, f"{staple.signer!r} does not know the certificate")
 
 
+def require_nonce(der: bytes, nonce: bytes) -> None:
+    """Refuse a response, one that `verify` let through, to a request with `nonce` that does not repeat it.
+
+    RFC 9654 and RFC 6960 4.4.1 leave to the requester what an answer without a nonce means. Who turned nonces on asked
+    for protection from replay, and an old response without one is just what an attacker would replay: it is refused.
+    """
+    try:
+        answered = [e.value for e in ocsp.load_der_ocsp_response(der).extensions if isinstance(e.value, OCSPNonce)]
+    except PARSE_ERRORS as error:
+        raise StapleRejected(Reason.UNPARSABLE, f"the response's extensions cannot be read: {error}") from error
+    if not answered:
+        raise StapleRejected(
+            Reason.NONCE_MISMATCH, "the response has no nonce; nonce = false is for responders that know none"
+        )
+    if answered != [OCSPNonce(nonce)]:
+        raise StapleRejected(Reason.NONCE_MISMATCH, "the response has another nonce than the request")
+
+
 def verify(der: bytes, *, leaf: x509.Certificate, issuer: x509.Certificate, now: datetime, rules: Rules) -> Staple:
     """The proved response, whatever its status; raises StapleRejected, and nothing else."""
     if now > leaf.not_valid_after_utc:
@@ -109,20 +145,24 @@ def verify(der: bytes, *, leaf: x509.Certificate, issuer: x509.Certificate, now:
     shape = _shape(der)
     try:
         response = ocsp.load_der_ocsp_response(der)
+        # The name by value, whatever kinds of string it is encoded in; the key is compared with the CertID.
+        if leaf.issuer != issuer.subject:
+            raise StapleRejected(
+                Reason.UNAUTHORIZED_SIGNER, f"{issuer.subject.rfc4514_string()!r} is not the certificate's issuer"
+            )
         single, has_critical = _pick(response, shape, leaf, issuer)
         # RFC 6960 4.4: no extension should be critical, and none is needed by us. mozilla::pkix refuses such a staple.
         if shape.critical or has_critical:
             raise StapleRejected(Reason.CRITICAL_EXTENSION, "the response has a critical extension")
-        signer = find_signer(_signed(response, shape), issuer, now)
+        signer = find_signer(_signed(response, shape), issuer, now, accept_sha1=rules.accept_sha1_signatures)
         ends = [_end(single, now, rules), leaf.not_valid_after_utc]
         if signer is not issuer:
             ends.append(signer.not_valid_after_utc)
-        if (
-            min(ends) <= now
-        ):  # a certificate's last second: notAfter is still valid (RFC 5280 4.1.2.5), but over at once
+        if min(ends) <= now:  # a last second: notAfter is still valid (RFC 5280 4.1.2.5), but over at once
             raise StapleRejected(Reason.EXPIRED, f"it could be served until {min(ends)} only")
+        signer_came_along = signer in response.certificates
         return Staple(
-            der=der,
+            der=wrapped(shape.signed, signer.public_bytes(Encoding.DER) if signer_came_along else None),
             status=_CERT_STATUS[single.certificate_status],
             this_update=single.this_update_utc,
             next_update=single.next_update_utc,
@@ -163,10 +203,12 @@ def _signed(response: ocsp.OCSPResponse, shape: Outline) -> Signed:
     return Signed(
         responder=responder,
         certificates=response.certificates,
-        algorithm=response.signature_algorithm_oid,
-        parameters=shape.signature_parameters,
-        tbs=response.tbs_response_bytes,
-        signature=response.signature,
+        signature=Signature(
+            algorithm=response.signature_algorithm_oid,
+            parameters=shape.signature_parameters,
+            tbs=response.tbs_response_bytes,
+            value=response.signature,
+        ),
     )
 
 
@@ -190,7 +232,10 @@ def _pick(
         found += 1
         if single.serial_number != leaf.serial_number:
             continue
-        digest = _CERT_ID_HASHES.get(single.hash_algorithm.name)
+        try:
+            digest = _CERT_ID_HASHES.get(single.hash_algorithm.name)
+        except UnsupportedAlgorithm:
+            continue
         if digest is None:
             continue
         wanted = ocsp.OCSPRequestBuilder().add_certificate(leaf, issuer, digest()).build()

@@ -25,6 +25,7 @@ KEY_USAGES = (
     *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
     *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
 )
+PSS, NONCE = "1.2.840.113549.1.1.10", "1.3.6.1.5.5.7.48.1.2"
 UNKNOWN_EXTENSION = "1.3.6.1.4.1.99999.1"
 
 # --- a DER writer ---
@@ -65,6 +66,8 @@ def extension(dotted: str, *, critical: bool, value: bytes = b"\x05\x00") -> byt
     return seq(oid(dotted), *([tlv(0x01, b"\xff")] if critical else []), tlv(0x04, value))
 
 
+NULL = tlv(0x05)
+
 # --- certificates ---
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
@@ -76,8 +79,10 @@ def key(name: str, kind: str = "ec") -> Key:
     match kind:
         case "ec":
             return ec.generate_private_key(ec.SECP256R1())
-        case "p192":
-            return ec.generate_private_key(ec.SECP192R1())
+        case "p192" | "p384" | "p521":
+            return ec.generate_private_key(
+                {"p192": ec.SECP192R1(), "p384": ec.SECP384R1(), "p521": ec.SECP521R1()}[kind]
+            )
         case "ed25519":
             return ed25519.Ed25519PrivateKey.generate()
         case "ed448":
@@ -137,8 +142,8 @@ def issue(
     if eku is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage(eku), critical=False)
     if key_usage is not None:
-        uses = dict.fromkeys(KEY_USAGES, False)
-        builder = builder.add_extension(x509.KeyUsage(**{**uses, key_usage: True}), critical=True)
+        uses = {use: use in key_usage.split() for use in KEY_USAGES}
+        builder = builder.add_extension(x509.KeyUsage(**uses), critical=True)
     for value, critical in extra or []:
         builder = builder.add_extension(value, critical)
     if isinstance(signer, (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)):
@@ -147,7 +152,7 @@ def issue(
 
 
 ROOT = issue("Test Root", ca=True)
-CA = issue("Test CA", ROOT, ca=True, key_usage="digital_signature")
+CA = issue("Test CA", ROOT, ca=True, key_usage="digital_signature key_cert_sign")
 OTHER_CA = issue("Other CA", ROOT, ca=True)
 SUB_CA = issue("Sub CA", CA, ca=True)
 OCSP_EKU = [ExtendedKeyUsageOID.OCSP_SIGNING]
@@ -156,12 +161,46 @@ LEAF = issue("leaf.example", CA)
 OTHER_LEAF = issue("other.example", CA)
 
 
-def signed_with_sha1(party: Party, by: Party) -> Party:
-    """The same certificate, signed anew by an RSA key with SHA-1, for which `cryptography` has no builder."""
-    sha256, sha1 = oid("1.2.840.113549.1.1.11"), oid("1.2.840.113549.1.1.5")
-    tbs = party.cert.tbs_certificate_bytes.replace(sha256, sha1)
-    algorithm, sign = ALGORITHMS["rsa-sha1"]
-    return Party(x509.load_der_x509_certificate(seq(tbs, algorithm, tlv(0x03, b"\x00", sign(by.key, tbs)))), party.key)
+def certified(tbs: bytes, by: Party, algorithm: str | tuple = "ecdsa-sha256") -> bytes:
+    """The certificate of this tbsCertificate, whatever it holds."""
+    identifier, sign = ALGORITHMS[algorithm] if isinstance(algorithm, str) else algorithm
+    return seq(tbs, identifier, tlv(0x03, b"\x00", sign(by.key, tbs)))
+
+
+def resigned(party: Party, by: Party, tbs: bytes, algorithm: str | tuple = "ecdsa-sha256") -> Party:
+    """`party` with another tbsCertificate, signed by `by`: for what `cryptography` rightly does not build."""
+    return Party(x509.load_der_x509_certificate(certified(tbs, by, algorithm)), party.key)
+
+
+def signed_with_sha1(party: Party, by: Party, algorithm: str = "rsa-sha1") -> Party:
+    """The same certificate, signed anew with SHA-1."""
+    usual = "rsa-sha256" if algorithm == "rsa-sha1" else "ecdsa-sha256"
+    tbs = tlv(0x30, contents(party.cert.tbs_certificate_bytes).replace(ALGORITHMS[usual][0], ALGORITHMS[algorithm][0]))
+    return resigned(party, by, tbs, algorithm)
+
+
+def with_serial(party: Party, by: Party, serial: bytes) -> Party:
+    """The same certificate with these contents of its serialNumber."""
+    old = integer(party.cert.serial_number)
+    return resigned(party, by, seq(contents(party.cert.tbs_certificate_bytes).replace(old, tlv(0x02, serial), 1)))
+
+
+def named_otherwise(party: Party, by: Party) -> Party:
+    """The same certificate, but with the name of its issuer in another kind of string: PrintableString, not UTF8."""
+    text = common_name(by).encode()
+    tbs = party.cert.tbs_certificate_bytes.replace(tlv(0x0C, text), tlv(0x13, text))
+    return resigned(party, by, tbs)
+
+
+def with_broken_signature(party: Party) -> Party:
+    der = bytearray(party.cert.public_bytes(Encoding.DER))
+    der[-1] ^= 1
+    return Party(x509.load_der_x509_certificate(bytes(der)), party.key)
+
+
+def contents(der: bytes) -> bytes:
+    """What is in an element of 128 bytes or more."""
+    return der[2 + (der[1] & 0x7F) :]
 
 
 # --- responses ---
@@ -180,17 +219,27 @@ def cert_id(
     *,
     digest: str = SHA1,
     name_of: Party | None = None,
+    name: bytes | None = None,
     key_of: Party | None = None,
     serial: int | None = None,
 ) -> bytes:
     hashed = {SHA1: hashlib.sha1, SHA256: hashlib.sha256, SHA512: hashlib.sha512}[digest]
-    subject = (name_of or issuer).cert.subject.public_bytes()
+    subject = name or (name_of or issuer).cert.subject.public_bytes()
     return seq(
-        seq(oid(digest), tlv(0x05)),
+        seq(oid(digest), NULL),
         tlv(0x04, hashed(subject).digest()),
         tlv(0x04, hashed((key_of or issuer).key_bits).digest()),
         integer(leaf.cert.serial_number if serial is None else serial),
     )
+
+
+def unknown_hash_cert_id() -> bytes:
+    """A CertID with the right serial, by a hash algorithm that does not exist."""
+    return seq(seq(oid("1.2.3.4"), NULL), tlv(0x04, bytes(8)), tlv(0x04, bytes(8)), integer(LEAF.cert.serial_number))
+
+
+def nonce(value: bytes) -> bytes:
+    return extension(NONCE, critical=False, value=tlv(0x04, value))
 
 
 def single(
@@ -214,38 +263,46 @@ ALGORITHMS = {
     "ecdsa-sha256": (seq(oid("1.2.840.10045.4.3.2")), lambda k, tbs: k.sign(tbs, ec.ECDSA(hashes.SHA256()))),
     "ecdsa-sha384": (seq(oid("1.2.840.10045.4.3.3")), lambda k, tbs: k.sign(tbs, ec.ECDSA(hashes.SHA384()))),
     "ecdsa-sha1": (seq(oid("1.2.840.10045.4.1")), lambda k, tbs: k.sign(tbs, ec.ECDSA(hashes.SHA1()))),  # noqa: S303  it must be refused
+    "ecdsa-sha512": (seq(oid("1.2.840.10045.4.3.4")), lambda k, tbs: k.sign(tbs, ec.ECDSA(hashes.SHA512()))),
     "rsa-sha256": (
-        seq(oid("1.2.840.113549.1.1.11"), tlv(0x05)),
+        seq(oid("1.2.840.113549.1.1.11"), NULL),
         lambda k, tbs: k.sign(tbs, padding.PKCS1v15(), hashes.SHA256()),
     ),
     "rsa-sha512": (
-        seq(oid("1.2.840.113549.1.1.13"), tlv(0x05)),
+        seq(oid("1.2.840.113549.1.1.13"), NULL),
         lambda k, tbs: k.sign(tbs, padding.PKCS1v15(), hashes.SHA512()),
     ),
     "rsa-sha1": (
-        seq(oid("1.2.840.113549.1.1.5"), tlv(0x05)),
+        seq(oid("1.2.840.113549.1.1.5"), NULL),
         lambda k, tbs: k.sign(tbs, padding.PKCS1v15(), hashes.SHA1()),  # noqa: S303  likewise
     ),
     # OpenSSL no longer signs with MD5 everywhere; its signature is not looked at anyway.
-    "rsa-md5": (seq(oid("1.2.840.113549.1.1.4"), tlv(0x05)), lambda _k, _tbs: b"\x01" * 256),
+    "rsa-md5": (seq(oid("1.2.840.113549.1.1.4"), NULL), lambda _k, _tbs: b"\x01" * 256),
     "ed25519": (seq(oid("1.3.101.112")), lambda k, tbs: k.sign(tbs)),
     "ed448": (seq(oid("1.3.101.113")), lambda k, tbs: k.sign(tbs)),
 }
 
 
-def pss(digest: str = SHA256, mask: str | None = None, salt: int | None = 32, *, trailer: bytes = b"") -> tuple:
-    """An entry as in ALGORITHMS for RSASSA-PSS with these parameters."""
+def pss(
+    digest: str = SHA256,
+    mask: str | None = None,
+    salt: int | None = 32,
+    *,
+    said: int | None = None,
+    trailer: bytes = b"",
+) -> tuple:
+    """An entry as in ALGORITHMS for RSASSA-PSS with these parameters; `said`: they tell this length of the salt."""
     algorithm = {SHA1: hashes.SHA1, SHA256: hashes.SHA256, SHA512: hashes.SHA512}
     hashed, masked = algorithm[digest](), algorithm[mask or digest]()
     mask = mask or digest
     parameters = seq(  # what is the default is left out in DER
-        *([tlv(0xA0, seq(oid(digest), tlv(0x05)))] if digest != SHA1 else []),
-        *([tlv(0xA1, seq(oid("1.2.840.113549.1.1.8"), seq(oid(mask), tlv(0x05))))] if mask != SHA1 else []),
-        *([tlv(0xA2, integer(salt))] if salt is not None else []),
+        *([tlv(0xA0, seq(oid(digest), NULL))] if digest != SHA1 else []),
+        *([tlv(0xA1, seq(oid("1.2.840.113549.1.1.8"), seq(oid(mask), NULL)))] if mask != SHA1 else []),
+        *([tlv(0xA2, integer(said or salt))] if salt is not None else []),
         trailer,
     )
     scheme = padding.PSS(padding.MGF1(masked), 20 if salt is None else max(salt, 0))
-    return seq(oid("1.2.840.113549.1.1.10"), parameters), lambda k, tbs: k.sign(tbs, scheme, hashed)
+    return seq(oid(PSS), parameters), lambda k, tbs: k.sign(tbs, scheme, hashed)
 
 
 @dataclass(frozen=True)
@@ -308,3 +365,7 @@ def der_of(*parties: Party) -> tuple[bytes, ...]:
 def delegated(delegate: Party = DELEGATE, **parts: object) -> Answer:
     """A response signed by a delegate, whose certificate comes with it."""
     return Answer(**{"signer": delegate, "certs": der_of(delegate), **parts})
+
+
+def common_name(party: Party) -> str:
+    return str(party.cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from urllib.parse import unquote
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import ocsp
 from hypothesis import given
 from hypothesis import strategies as st
 from ocsp import pki
 
-from proxy.ocsp.request import build_request, get_url
+from proxy.ocsp.request import NONCE_BYTES, build_request, get_url
 
 SHORT = b"\xff\xef\xbe\xfb\xef\xbe"  # base64: /+++ and more of what needs escaping
 
@@ -25,12 +27,22 @@ def test_a_request_is_as_rfc_5019_wants_it():
     assert list(request.extensions) == []
 
 
-@pytest.mark.parametrize("octets", [1, 19, 20])
-def test_serials_of_up_to_20_octets(octets):
-    """RFC 5280 4.1.2.2: a serial number has up to 20 octets, all of which are asked for."""
-    serial = 2 ** (octets * 8 - 1) - 1
-    leaf = pki.issue("serial.example", pki.CA, serial=serial)
-    assert ocsp.load_der_ocsp_request(build_request(leaf.cert, pki.CA.cert)).serial_number == serial
+def test_a_nonce_is_asked_for():
+    """RFC 9654 2.1: an OCTET STRING within the extension's own, not critical."""
+    nonce = bytes(range(NONCE_BYTES))
+    request = ocsp.load_der_ocsp_request(build_request(pki.LEAF.cert, pki.CA.cert, nonce))
+    (extension,) = request.extensions
+    assert extension.value == x509.OCSPNonce(nonce)
+    assert not extension.critical
+    assert pki.nonce(nonce) in build_request(pki.LEAF.cert, pki.CA.cert, nonce)
+
+
+def test_the_issuer_is_named_as_in_the_certificate():
+    """RFC 6960 4.1.1: issuerNameHash is over the issuer field of the certificate, however the issuer writes itself."""
+    leaf = pki.named_otherwise(pki.LEAF, pki.CA)
+    request = ocsp.load_der_ocsp_request(build_request(leaf.cert, pki.CA.cert))
+    assert request.issuer_name_hash == hashlib.sha1(leaf.cert.issuer.public_bytes()).digest()  # noqa: S324  a CertID's
+    assert request.issuer_name_hash != hashlib.sha1(pki.CA.cert.subject.public_bytes()).digest()  # noqa: S324  likewise
 
 
 @pytest.mark.parametrize("uri", ["http://ocsp.example", "http://ocsp.example/", "http://ocsp.example//"])
