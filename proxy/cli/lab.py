@@ -16,16 +16,21 @@ import click
 from rich.markup import escape
 
 from proxy.cli.console import aligned, make_console
+from proxy.cli.faults import find_duration, find_fault, find_steps, play, print_faults
 from proxy.lab.client import ProbeError, probe
+from proxy.lab.control import FAULTS_PATH
 from proxy.lab.stack import HOST, LabError, Stack, running_stack
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from proxy.lab.fault import Fault
     from proxy.ocsp.response import Staple
 
 SERVER_NAME = "localhost"
-LOOK_INTERVAL_S = 0.5
+VALIDITY_S = 3600
+VALIDITY_WITH_FAULTS_S = 60
+"""The proxy asks again at half of it: who sets a fault wants to see what comes of it."""
 
 
 @click.command(short_help="Run everything on this machine, to look at and try out.")
@@ -37,9 +42,46 @@ LOOK_INTERVAL_S = 0.5
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Of the proxy.  [default: any free one]")
 @click.option(
-    "--validity-s", type=click.IntRange(1), default=3600, show_default=True, help="From thisUpdate to nextUpdate."
+    "--validity-s",
+    type=click.IntRange(1),
+    help=f"From thisUpdate to nextUpdate.  [default: {VALIDITY_S}; with faults {VALIDITY_WITH_FAULTS_S}]",
 )
-def lab(*, once: bool, folder: Path | None, port: int, validity_s: int) -> None:
+@click.option("--fault", metavar="NAME", callback=find_fault, help="Let the responder do this wrong.")
+@click.option(
+    "--after",
+    "after_s",
+    metavar="TIME",
+    callback=find_duration,
+    help="When the fault begins, such as 30s.  [default: at once]",
+)
+@click.option(
+    "--for",
+    "for_s",
+    metavar="TIME",
+    callback=find_duration,
+    help="How long it lasts, such as 5m.  [default: for good]",
+)
+@click.option(
+    "--scenario",
+    "scenario_path",
+    type=click.Path(path_type=Path),
+    help="Many faults, one after the other, from a file such as config/lab.toml.",
+)
+@click.option("--list", "is_list", is_flag=True, help="Print all faults that there are, and end.")
+@click.option("--json", "as_json", is_flag=True, help="The list as JSON.")
+def lab(
+    *,
+    once: bool,
+    folder: Path | None,
+    port: int,
+    validity_s: int | None,
+    fault: Fault | None,
+    after_s: float | None,
+    for_s: float | None,
+    scenario_path: Path | None,
+    is_list: bool,
+    as_json: bool,
+) -> None:
     """Run a CA, an OCSP responder, a backend and the proxy on loopback, and prove that the proxy staples.
 
     Stays up until Ctrl-C, then stops all of them. To revoke a certificate, change the V that begins its line in the
@@ -50,13 +92,21 @@ def lab(*, once: bool, folder: Path | None, port: int, validity_s: int) -> None:
       stapleproxy lab
       stapleproxy lab --once
       stapleproxy lab --folder ./lab --port 8443 --validity-s 60
+      stapleproxy lab --fault expired --after 30s --for 60s
+      stapleproxy lab --scenario config/lab.toml
+      stapleproxy lab --list
     """  # noqa: D301  \b is click's mark for lines to leave as they are
+    if as_json and not is_list:
+        raise click.UsageError("--json is for --list")
+    if is_list:
+        print_faults(as_json=as_json)
+        return
+    steps = find_steps(fault, after_s, for_s, scenario_path)
+    if once and steps:
+        raise click.UsageError("--once ends before a fault can begin: leave out one of them")
+    validity_s = validity_s or (VALIDITY_WITH_FAULTS_S if steps else VALIDITY_S)
     console = make_console()
-    # As Ctrl-C does: what was started is stopped on the way out.
-    # SIGINT too: a script's background commands begin with it ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
+    _end_on_signals()
     try:
         with ExitStack() as resources:
             if folder is None:
@@ -72,9 +122,7 @@ def lab(*, once: bool, folder: Path | None, port: int, validity_s: int) -> None:
             if once:
                 sys.exit(0 if is_proven else 1)
             console.print("\nRunning until Ctrl-C.")
-            while True:
-                stack.check_alive()
-                time.sleep(LOOK_INTERVAL_S)
+            play(console, stack, steps)
     except (LabError, ProbeError, OSError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         console.print(f"[bold red]The lab failed:[/] {escape(why)}", soft_wrap=True)
@@ -82,6 +130,17 @@ def lab(*, once: bool, folder: Path | None, port: int, validity_s: int) -> None:
     except KeyboardInterrupt:
         console.print("Stopped.")
         sys.exit(128 + signal.SIGINT)
+
+
+def _end_on_signals() -> None:
+    """Let a signal end the lab as Ctrl-C does: what was started is stopped on the way out."""
+    # SIGINT too: a script's background commands begin with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # An ignored SIGHUP is nohup's work, whose user wants the lab to outlive the terminal.
+        if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+            continue
+        signal.signal(number, lambda received, _frame: sys.exit(128 + received))
 
 
 def show_places(console: Console, stack: Stack) -> None:
@@ -103,6 +162,10 @@ def show_commands(console: Console, stack: Stack) -> None:
         f"curl --cacert {root} --cert-status https://{SERVER_NAME}:{stack.port}/",
         f"{own_command(sys.argv[0])} explain --live {where} --name {SERVER_NAME}",
     ):
+        console.print(f"  {command}", soft_wrap=True, markup=False)
+    control = f"{stack.responder_url}{FAULTS_PATH}"
+    console.print("\nMake the responder do something wrong, and right again (--list has the names):")
+    for command in (f"curl -X PUT --data expired {control}", f"curl -X DELETE {control}"):
         console.print(f"  {command}", soft_wrap=True, markup=False)
 
 

@@ -96,7 +96,7 @@ class LabCA:
         )
         signer = (
             _builder(_name("Lab OCSP Signer"), intermediate_name, signer_key, intermediate_key, validity)
-            .add_extension(_key_usage(digital_signature=True), critical=True)
+            .add_extension(key_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.OCSP_SIGNING]), critical=False)
             # RFC 6960 4.2.2.2.1: clients need not ask whether the signer itself is revoked.
             .add_extension(x509.OCSPNoCheck(), critical=False)
@@ -137,7 +137,7 @@ class LabCA:
             _builder(_name(names[0]), issuer.certificate.subject, private, issuer.key, Validity(begin, end))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             # RFC 5480 3: key encipherment is RSA's only.
-            .add_extension(_key_usage(digital_signature=True, key_encipherment=key == "rsa"), critical=True)
+            .add_extension(key_usage(digital_signature=True, key_encipherment=key == "rsa"), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
         )
@@ -208,11 +208,11 @@ def _ca_builder(
         _builder(subject, issuer, key, issuer_key, validity)
         .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         # digital_signature: so that the intermediate may sign OCSP responses itself.
-        .add_extension(_key_usage(digital_signature=True, sign_certificates=True), critical=True)
+        .add_extension(key_usage(digital_signature=True, sign_certificates=True), critical=True)
     )
 
 
-def _key_usage(
+def key_usage(
     *, digital_signature: bool = False, key_encipherment: bool = False, sign_certificates: bool = False
 ) -> x509.KeyUsage:
     return x509.KeyUsage(

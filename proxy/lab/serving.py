@@ -37,7 +37,8 @@ async def _serve(app: web.Application, listen: ListenAddress, name: str, exit_wi
         loop.add_signal_handler(number, stop.set)
     if exit_with_stdin:
         threading.Thread(target=_when_stdin_ends, args=(loop, stop), daemon=True).start()
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_S)
+    # handler_cancellation: nobody goes on answering a client that has gone.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=DRAIN_S, handler_cancellation=True)
     await runner.setup()
     try:
         site = web.TCPSite(runner, listen.host or None, listen.port)

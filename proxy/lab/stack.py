@@ -201,7 +201,10 @@ def _make_ca(folder: Path) -> LabCA:
 
 def _write_config(folder: Path, ca: LabCA, *, port: int, responder_url: str, backend_url: str) -> Path:
     not_before = datetime.now(UTC).replace(microsecond=0) - BACKDATE
-    certificates = [ca.issue(NAMES, key=key, ocsp_urls=[responder_url], not_before=not_before) for key in ("ec", "rsa")]
+    # A path for each, so that the responder can be told to fail for one of them.
+    certificates = [
+        ca.issue(NAMES, key=key, ocsp_urls=[f"{responder_url}/{key}"], not_before=not_before) for key in ("ec", "rsa")
+    ]
     with _usable(folder):
         ca.write(folder)
     # A JSON string is a TOML string too.

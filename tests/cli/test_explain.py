@@ -14,10 +14,14 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from lab.servers import openssl_server, process_at
 
+from proxy.cache.layout import CacheArgument
+from proxy.cache.segment import Segment
+from proxy.cache.writer import CacheWriter
 from proxy.cli import main
 from proxy.cli.explain import server_address
+from proxy.lab.answers import build_response
 from proxy.lab.ca import LabCA
-from proxy.lab.responder import Signing, build_response
+from proxy.lab.signing import Signing
 
 NOW = datetime.now(UTC)
 
@@ -110,6 +114,7 @@ def test_the_keys_of_the_json_are_stable(ca, tmp_path):
                 "server_staple": None,
             }
         ],
+        "forecast": None,
     }
 
 
@@ -264,6 +269,29 @@ def test_a_configuration_is_told_site_by_site(ca, tmp_path):
     ]
     responders = [(one["uri"], one["origin"]) for each in told["certificates"] for one in each["responders"]]
     assert responders == [("http://mine.test:81", "configuration")] * 2 + [("http://o.test", "certificate")]
+
+
+def test_a_configuration_tells_until_when_its_sites_are_stapled(ca, tmp_path):
+    """The outage forecast, by what the cache's file holds; before the first start there is none."""
+    issued = ca.issue(["a.test"], ocsp_urls=["http://o.test"])
+    file_of(tmp_path, issued)
+    config = tmp_path / "a.toml"
+    config.write_text(
+        '[stapling]\ncache = "shmcb:cache(65536)"\n[[site]]\nupstream = "http://127.0.0.1:1"\n'
+        '[[site.certificate]]\nchain = "a.test.ec.pem"\nkey = "a.test.ec.key"\n'
+    )
+    assert explained(config)[0]["forecast"] is None
+    segment = Segment.create(CacheArgument(str(tmp_path / "cache"), 65536))
+    until = datetime(2100, 1, 2, 3, 4, 5, tzinfo=UTC)
+    CacheWriter(segment).put(issued.leaf.fingerprint(hashes.SHA1()), b"any", until.timestamp(), 0.0)  # noqa: S303  the key
+    segment.close()
+    label = "a.test.ec.pem (EC secp256r1)"
+    assert explained(config)[0]["forecast"] == [
+        {"names": ["a.test"], "certificate": label, "stapled_until": "2100-01-02T03:04:05Z"}
+    ]
+    assert explain(config).stdout.endswith(
+        f"with all responders gone from now:\n  a.test: stapled until 2100-01-02 03:04Z, when {label} ends first\n"
+    )
 
 
 def staple_file(ca, issued, path, *, revoked=False):

@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from lab.servers import openssl_server
 
+from proxy.lab.answers import build_response
 from proxy.lab.ca import LabCA
 from proxy.lab.certnames import is_for_name
 from proxy.lab.client import ProbeError, probe
-from proxy.lab.responder import Signing, build_response
+from proxy.lab.signing import Signing
 
 NOW = datetime.now(UTC)
 

@@ -14,8 +14,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from lab.servers import openssl, process_at
 
+from proxy.lab.answers import build_response
 from proxy.lab.ca import LabCA
-from proxy.lab.responder import Signing, build_response
+from proxy.lab.signing import Signing
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, 999_999, tzinfo=UTC)
 
@@ -149,7 +150,12 @@ def test_the_process_answers_get_and_counts_by_method_and_serial(ca, folder):
         assert ocsp.load_der_ocsp_response(body).response_status is ocsp.OCSPResponseStatus.MALFORMED_REQUEST
         _, counts = ask(url, "/-/requests")
     serial = f"{ocsp.load_der_ocsp_request(der).serial_number:x}"
-    assert json.loads(counts) == {"total": 3, "methods": {"GET": 3}, "serials": {serial: 2, "unparsable": 1}}
+    assert json.loads(counts) == {
+        "total": 3,
+        "methods": {"GET": 3},
+        "serials": {serial: 2, "unparsable": 1},
+        "prefixes": {"no-base64": 1},
+    }
 
 
 def test_a_request_too_long_is_refused(folder):

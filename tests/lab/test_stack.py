@@ -1,7 +1,10 @@
 """The lab as a whole, as a user runs it, and that it leaves nothing behind."""
 
+import contextlib
+import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -10,14 +13,21 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from lab.servers import require_peer
 
+from proxy.cli import main
 from proxy.cli.console import aligned
 from proxy.cli.lab import own_command
+from proxy.lab.client import probe
+from proxy.lab.faults import FAULTS
 
 ROOT = Path(__file__).parents[2]
 LAB = [sys.executable, "-m", "proxy", "lab"]
 IN_BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
 """A shell without job control starts a background command so: SIGINT ignored."""
+
+UNDER_NOHUP = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"]
 
 
 def wait_until(condition, *, within_s=20):
@@ -44,18 +54,31 @@ def is_running(pid):
 
 
 @pytest.fixture
-def running_lab(tmp_path):
+def lab_with(tmp_path):
+    """Runs the lab with options, and gives it after its proof, with what it has printed so far."""
+
+    @contextlib.contextmanager
+    def run(*options, before=()):
+        path = tmp_path / "said"
+        with path.open("w") as output:
+            command = [*before, *LAB, "--folder", tmp_path / "lab", *options]
+            lab = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+            try:
+                wait_until(lambda: lab.poll() is not None or "until Ctrl-C" in path.read_text())
+                assert lab.poll() is None, path.read_text()
+                yield lab, path.read_text
+            finally:
+                lab.kill()
+                lab.wait()
+
+    return run
+
+
+@pytest.fixture
+def running_lab(lab_with, tmp_path):
     """The lab after its proof, started in a script's background; what it prints goes to a file."""
-    with (tmp_path / "said").open("w+") as said:
-        command = [*IN_BACKGROUND, *LAB, "--folder", tmp_path / "lab"]
-        lab = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
-        try:
-            wait_until(lambda: lab.poll() is not None or "until Ctrl-C" in (tmp_path / "said").read_text())
-            assert lab.poll() is None, (tmp_path / "said").read_text()
-            yield lab, tmp_path
-        finally:
-            lab.kill()
-            lab.wait()
+    with lab_with(before=IN_BACKGROUND) as (lab, _):
+        yield lab, tmp_path
 
 
 def test_once_proves_both_certificates_and_ends(tmp_path):
@@ -89,8 +112,101 @@ def test_each_command_to_try_stands_on_a_line_of_its_own(running_lab):
     _, folder = running_lab
     said = (folder / "said").read_text()
     commands = re.findall(r"^  (openssl .*|curl .*|.* explain .*)$", said, re.MULTILINE)
-    assert [command.split()[-1] for command in commands[:1] + commands[2:]] == ["</dev/null", "localhost"]
+    assert [command.split()[0] for command in commands] == ["openssl", "curl", sys.executable, "curl", "curl"]
+    assert [command.split()[-1] for command in (commands[0], commands[2])] == ["</dev/null", "localhost"]
     assert commands[2].startswith(f"{sys.executable} -m proxy explain --live 127.0.0.1:")
+
+
+def test_the_fault_to_try_by_hand_is_set_and_cleared(running_lab):
+    """As curl does it, with the commands that are printed."""
+    _, folder = running_lab
+    said = (folder / "said").read_text()
+    for command, expected in zip(
+        re.findall(r"^  (curl -X .*)$", said, re.MULTILINE), ("expired for everything", "no fault"), strict=True
+    ):
+        require_peer("curl")
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, check=True, timeout=20)
+        assert done.stdout.startswith(expected)
+
+
+def test_a_fault_begins_and_ends_when_it_is_said(lab_with):
+    """In the lab's words."""
+    with lab_with("--fault", "expired", "--after", "0.5s", "--for", "0.5s") as (lab, said):
+        wait_until(lambda: "That was the last step." in said())
+        lines = said().split("Running until Ctrl-C.\n", 1)[1].splitlines()
+        assert [re.sub(r"^\d\d:\d\d:\d\dZ  ", "", line) for line in lines] == [
+            "expired begins for 0.5 s: nextUpdate was an hour ago. The proxy's word for it: expired.",
+            "expired ends.",
+            "That was the last step. Running until Ctrl-C.",
+        ]
+        assert lab.poll() is None
+
+
+@pytest.mark.slow
+def test_a_fault_reaches_the_proxy_and_goes_again(lab_with):
+    """A responder that fails until the staple is over, and then not: none is sent past its end, then a new one."""
+    with lab_with("--fault", "status-503", "--after", "0s", "--for", "6s", "--validity-s", "4") as (_, said):
+        port = int(re.search(r"^proxy +https://localhost:(\d+)/", said(), re.MULTILINE)[1])
+        root = re.search(r"^root certificate +(.*)$", said(), re.MULTILINE)[1]
+
+        def is_stapled():
+            return probe("127.0.0.1", port, "localhost", roots=Path(root)).staple is not None
+
+        wait_until(lambda: not is_stapled())
+        wait_until(is_stapled)
+
+
+def test_a_lab_under_nohup_outlives_its_terminal(lab_with):
+    """An ignored SIGHUP stays ignored, by the lab and by all that it starts."""
+    with lab_with("--fault", "expired", "--after", "1s", before=UNDER_NOHUP) as (lab, said):
+        for pid in [lab.pid, *descendants(lab.pid)]:
+            os.kill(pid, signal.SIGHUP)
+        wait_until(lambda: "expired begins" in said())  # it went on after the signal
+        assert lab.poll() is None
+
+
+def test_a_hangup_ends_a_lab_that_does_not_ignore_it(lab_with):
+    with lab_with() as (lab, _):
+        lab.send_signal(signal.SIGHUP)
+        assert lab.wait(20) == 129
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--fault", "expird"], "no fault is named 'expird': did you mean expired?"),
+        (["--fault", "expired", "--after", "30"], 'must be a time with its unit, such as "30s", "5m" or "1h"'),
+        (["--fault", "expired", "--for", "0s"], "--for must be longer than nothing"),
+        (["--after", "3s"], "--after and --for say when --fault begins and how long it lasts: name one"),
+        (["--fault", "dns", "--scenario", "x"], "--fault and --scenario: leave out one of them"),
+        (["--fault", "dns", "--once"], "--once ends before a fault can begin: leave out one of them"),
+        (["--json"], "--json is for --list"),
+        (["--scenario", "/nowhere.toml"], "/nowhere.toml: cannot read the configuration: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_meant_is_told(options, told):
+    """Before anything is started."""
+    result = CliRunner().invoke(main, ["lab", *options])
+    assert result.exit_code == 2
+    assert result.output.endswith(f"{told}\n")
+
+
+def test_mistakes_in_a_scenario_name_the_file(tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text('[[step]]\nat = "1s"\nfault = "expird"')
+    result = CliRunner().invoke(main, ["lab", "--scenario", str(path)])
+    assert result.exit_code == 2
+    assert result.output == f"{path}: step[0].fault: no fault is named 'expird': did you mean expired?\n"
+
+
+def test_the_list_has_every_fault_on_a_line_of_its_own():
+    """In columns where it is piped, and as JSON with the same content."""
+    lines = CliRunner().invoke(main, ["lab", "--list"]).output.splitlines()
+    assert [line.split()[0] for line in lines] == ["name", *(fault.name for fault in FAULTS)]
+    listed = json.loads(CliRunner().invoke(main, ["lab", "--list", "--json"]).output)
+    what = "The host name does not exist."
+    assert listed[0] == {"name": "dns", "group": "transport", "what": what, "reason": "dns", "only_when": None}
+    assert [row["name"] for row in listed] == [fault.name for fault in FAULTS]
 
 
 def test_the_own_command_works_in_any_folder(tmp_path, monkeypatch):
