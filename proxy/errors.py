@@ -80,6 +80,7 @@ class FetchReason(StrEnum):
     HTTP_STATUS = "http-status"
     CONTENT_TYPE = "content-type"
     TOO_LARGE = "too-large"
+    NO_ISSUER = "no-issuer"
 
 
 class StapleRejected(StapleproxyError):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
+    from proxy.forecast import Forecast
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -211,9 +213,16 @@ def firewall_rule(responder: Responder) -> str:
     return f"tcp {responder.port} to {responder.host}"
 
 
-def to_json(target: str, kind: str, explained: Iterable[Explained]) -> dict[str, object]:
+def to_json(
+    target: str, kind: str, explained: Iterable[Explained], forecast: Iterable[Forecast] | None
+) -> dict[str, object]:
     """Give plain values whose keys are the fields above; times in RFC 3339."""
-    return {"target": target, "kind": kind, "certificates": [_plain(asdict(each)) for each in explained]}
+    return {
+        "target": target,
+        "kind": kind,
+        "certificates": [_plain(asdict(each)) for each in explained],
+        "forecast": None if forecast is None else [each.to_json() for each in forecast],
+    }
 
 
 def _plain(value: object) -> object:

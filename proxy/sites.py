@@ -218,9 +218,10 @@ def why_not_stapled(identity: Identity, site: Site, settings: Settings) -> NotSt
     """Say why nothing is fetched for a certificate of a site; None: it is stapled."""
     if not is_stapling(site, settings):
         return NotStapled.DISABLED
-    if not responder_urls(identity, site, settings) and not identity.staple_file:
+    urls = responder_urls(identity, site, settings)
+    if not urls and not identity.staple_file:
         return NotStapled.NO_OCSP_URI
-    may_fetch_issuer = settings.stapling.fetch_issuer and identity.ca_issuers
+    may_fetch_issuer = settings.stapling.fetch_issuer and identity.ca_issuers and urls  # it is fetched on the way there
     return None if identity.issuer or may_fetch_issuer else NotStapled.NO_ISSUER
 
 

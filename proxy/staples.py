@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from cryptography.x509 import ocsp
 
+from proxy.cache.layout import geometry
+from proxy.cache.room import TYPICAL_RESPONSE_BYTES, count_fitting, size_for_all
 from proxy.ocsp.signer import PARSE_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from proxy.cache.entries import Entry
+    from proxy.cache.layout import CacheArgument, Eviction
 
 NOT_HELD = "not held"
 UNREADABLE = "unreadable"
@@ -80,6 +83,45 @@ def find(all_rows: Iterable[Row], name: str) -> list[Row]:
             or (len(digits) >= LEAST_KEY_DIGITS and row.key.startswith(digits))
         )
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many responses of the configured certificates a cache can hold at a time."""
+
+    fitting: int
+    count: int
+    assumed: int
+    """Of how many the size is not known, and taken as the typical one."""
+    size_for_all: int | None
+    """The least size, from the cache's own on, that would do for all; None: none does."""
+
+    def __str__(self) -> str:
+        if not self.count:
+            return "no certificate's responses to hold"
+        responses = f"{self.count} responses" if self.count > 1 else "1 response"
+        all_or_some = f"{self.fitting} of" if self.fitting < self.count else "all" if self.count > 1 else "the"
+        if not self.assumed:
+            return f"room for {all_or_some} {responses}"
+        taken = "" if self.assumed == self.count else f", {self.assumed} of them taken as"
+        return f"room for {all_or_some} {responses}{taken or ' of'} about {TYPICAL_RESPONSE_BYTES // 1024} KiB"
+
+
+def room_for(keys: Iterable[bytes], held: Iterable[Entry], size_bytes: int, eviction: Eviction) -> Room:
+    """Reckon with the sizes of what is held, and for what is not, with the typical one."""
+    known = {entry.key: len(entry.response) for entry in held}
+    lengths = {key: known.get(key, TYPICAL_RESPONSE_BYTES) for key in keys}
+    return Room(
+        count_fitting(lengths, geometry(size_bytes), eviction),
+        len(lengths),
+        len(lengths.keys() - known),
+        size_for_all(lengths, eviction, size_bytes),
+    )
+
+
+def cache_line(argument: CacheArgument, what: str) -> str:
+    """Say something about a cache, for people."""
+    return f"cache {argument.path or 'in memory'}, {argument.size_bytes} bytes: {what}"
 
 
 def _row(key: bytes, entry: Entry | None, known: Known | None) -> Row:

@@ -20,6 +20,10 @@ PURE_LAYERS = (
     "proxy/http/head",
     "proxy/http/codec",
     "proxy/names",
+    "proxy/forecast",
+    "proxy/keeper/lanes",
+    "proxy/keeper/watched",
+    "proxy/keeper/freshness",
 )
 IMPURE = (
     "asyncio",

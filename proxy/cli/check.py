@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from proxy.identity import Identity
     from proxy.settings.model import Settings
     from proxy.sites import LoadedSite
+    from proxy.staples import Room
 
 
 @click.command(short_help="Find mistakes in a configuration file.")
@@ -30,17 +32,25 @@ def check(file: Path) -> None:
     Example:
       stapleproxy check /etc/stapleproxy/stapleproxy.toml
     """  # noqa: D301  \b is click's mark for lines to leave as they are
+    from proxy.cache.layout import parse_argument
     from proxy.configuration import read_file, refused_by_openssl
     from proxy.settings.toml import in_file
     from proxy.sites import site_warnings
+    from proxy.staplefile import judge
+    from proxy.staples import cache_line
 
     settings, sites = read_file(file)
-    if refused := (*refused_by_openssl(dict(enumerate(sites)), settings.tls), *cache_problems(settings)):
-        raise in_file(file, ConfigError(*refused))
     now = datetime.now(UTC)
+    files = judge(sites, settings, now)
+    refused = (*refused_by_openssl(dict(enumerate(sites)), settings.tls), *files.mistakes, *cache_problems(settings))
+    if refused:
+        raise in_file(file, ConfigError(*refused))
+    room = _room(sites, settings)
     for line in describe(sites, settings, now):
         click.echo(line)
-    for warning in (*site_warnings(sites, settings, now), *cache_warnings(sites, settings)):
+    click.echo(cache_line(parse_argument(settings.stapling.cache), str(room)))
+    warnings = (*site_warnings(sites, settings, now), *files.warnings, *cache_warnings(room))
+    for warning in (*warnings, *command_warnings(settings.stapling.on_event)):
         click.echo(f"{file}: warning: {warning}")
     click.echo(f"{file}: ok")
 
@@ -68,17 +78,33 @@ def cache_problems(settings: Settings) -> tuple[Problem, ...]:
     return (Problem("stapling.cache", f"the folder {folder} does not exist: make it, or give another path"),)
 
 
-def cache_warnings(sites: tuple[LoadedSite, ...], settings: Settings) -> tuple[Problem, ...]:
+def cache_warnings(room: Room) -> tuple[Problem, ...]:
     """Warn when not all responses can be in the cache at a time."""
-    from proxy.cache.layout import geometry, parse_argument
-    from proxy.sites import stapled_certificates
-
-    count = len(stapled_certificates(sites, settings))
-    room = geometry(parse_argument(settings.stapling.cache).size_bytes).entries
-    if count <= room:
+    if room.fitting == room.count:
         return ()
-    what = f"holds at most {room} responses, and {count} certificates are to be stapled: give it a larger size"
-    return (Problem("stapling.cache", what),)
+    advice = f"shmcb:PATH({room.size_for_all}) would do for all" if room.size_for_all else "no size would do for all"
+    return (Problem("stapling.cache", f"{room}, so they take turns: {advice}"),)
+
+
+def command_warnings(command: tuple[str, ...]) -> tuple[Problem, ...]:
+    """Warn when the command could not be run by who checks; the server may have another user."""
+    if not command:
+        return ()
+    path = Path(command[0])
+    if os.access(path, os.X_OK) and not path.is_dir():
+        return ()
+    what = "may not be executed" if os.access(path, os.F_OK) else "does not exist"
+    return (Problem("stapling.on_event", f"{path} {what}: no event will be told"),)
+
+
+def _room(sites: tuple[LoadedSite, ...], settings: Settings) -> Room:
+    from proxy.cache.layout import parse_argument
+    from proxy.sites import stapled_certificates
+    from proxy.staples import room_for
+
+    keys = [each.identity.cache_key for each in stapled_certificates(sites, settings)]
+    size_bytes = parse_argument(settings.stapling.cache).size_bytes
+    return room_for(keys, (), size_bytes, settings.stapling.cache_eviction)
 
 
 def _certificate(identity: Identity, site: LoadedSite, settings: Settings, now: datetime) -> Iterator[str]:
@@ -94,7 +120,9 @@ def _certificate(identity: Identity, site: LoadedSite, settings: Settings, now: 
     if reason:
         yield f"    stapling  no: {reason}: {NOT_STAPLED_BECAUSE[reason]}"
     else:
-        yield f"    stapling  yes, asking {', '.join(addresses)}"
+        ways = [f"with the file {identity.staple_file}"] if identity.staple_file else []
+        ways += [f"asking {', '.join(addresses)}"] if addresses else []
+        yield f"    stapling  yes, {', '.join(ways)}"
     if identity.must_staple:
         yield "    must-staple: clients that obey refuse it without a response"
 

@@ -18,9 +18,12 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from proxy.cache.entries import whole_entries
+from proxy.cache.layout import parse_argument
+from proxy.cache.segment import Segment
 from proxy.cli.console import make_console
 from proxy.configuration import read_file
-from proxy.errors import ConfigError, FetchFailed, Problem
+from proxy.errors import ConfigError, FetchFailed, Problem, StartError
 from proxy.explain import (
     Answer,
     Explained,
@@ -35,6 +38,8 @@ from proxy.explain import (
     remarks,
     to_json,
 )
+from proxy.forecast import forecasts
+from proxy.forecast import lines as forecast_lines
 from proxy.keeper.fetch import Fetcher
 from proxy.lab.client import ProbeError, probe
 from proxy.names import host_name
@@ -52,6 +57,10 @@ if TYPE_CHECKING:
     from cryptography import x509
     from rich.console import Console
 
+    from proxy.forecast import Forecast
+    from proxy.settings.model import Settings
+    from proxy.sites import LoadedSite
+
 CONNECT_WITHIN_S = 10.0
 HTTPS_PORT = 443
 FILE_SUFFIXES = (".cer", ".crt", ".der", ".key", ".p12", ".pem", ".pfx")
@@ -67,6 +76,8 @@ class Target:
     stapling: StaplingSettings
     staple_der: bytes | None = None
     """What a server sent."""
+    forecast: tuple[Forecast, ...] | None = None
+    """Of a configuration's sites, by what its cache holds now; None: that has no file, or it cannot be read."""
 
 
 @click.command(short_help="Tell what stapling needs, and whether it would work.")
@@ -93,9 +104,11 @@ def explain(ctx: click.Context, target: str, *, live: bool, as_json: bool, name:
     read = read_target(target, name)
     explained = asyncio.run(examine(read, live=live))
     if as_json:
-        click.echo(json.dumps(to_json(target, read.kind, explained), indent=2))
+        click.echo(json.dumps(to_json(target, read.kind, explained, read.forecast), indent=2))
     else:
         show(make_console(), read, explained)
+        for line in forecast_lines(read.forecast or ()):
+            click.echo(line)
     ctx.exit(1 if live and any(each.is_failing for each in explained) else 0)
 
 
@@ -165,7 +178,23 @@ def read_configuration(path: Path) -> Target:
                     is_disabled=why_not_stapled(identity, site.settings, settings) is NotStapled.DISABLED,
                 )
             )
-    return Target("config", tuple(leaves), settings.stapling)
+    return Target("config", tuple(leaves), settings.stapling, forecast=forecast_now(settings, sites))
+
+
+def forecast_now(settings: Settings, sites: tuple[LoadedSite, ...]) -> tuple[Forecast, ...] | None:
+    """Look into the cache's file, if there is one: before the first start there is none."""
+    path = parse_argument(settings.stapling.cache).path
+    if not path:
+        return None
+    try:
+        segment = Segment.attach_read_only(path)
+    except StartError:
+        return None
+    try:
+        held = {entry.key: entry.serve_until_s for entry in whole_entries(segment)}
+    finally:
+        segment.close()
+    return tuple(forecasts(sites, settings, held, datetime.now(UTC)))
 
 
 def read_server(target: str, host: str, port: int, name: str | None) -> Target:

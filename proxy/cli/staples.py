@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from proxy.cache.segment import Segment
+    from proxy.settings.model import Settings
+    from proxy.sites import LoadedSite
     from proxy.staples import Known, Row
 
 LEAST_TABLE_COLUMNS = 160
@@ -40,8 +43,8 @@ def staples(
     """List the responses in a stapling cache. Nothing is written to it, and who uses it is not held up.
 
     FILE is the cache's file, or a configuration (.toml) whose `stapling.cache` has a path. A response tells its
-    certificate's serial number and no host name: only with a configuration has the list the names too, and the
-    certificates for which nothing is held.
+    certificate's serial number and no host name: only with a configuration has the list the names too, the
+    certificates for which nothing is held, and until when each site is stapled though all responders be gone.
 
     \b
     FILE show NAME      print one response as `openssl ocsp -resp_text` does
@@ -57,21 +60,34 @@ def staples(
       stapleproxy staples stapleproxy.toml export www.example.com -o www.der
     """  # noqa: D301  \b is click's mark for lines to leave as they are
     _check_usage(action, name, as_json=as_json, naming=naming, output=output)
-    path, known = _source(file)
+    source = _source(file)
+    path, known = source.path, source.known
     with _looked_into(path) as segment:
         if naming is not None:
             _tell_figures(segment, naming)
             return
         from proxy.cache.entries import whole_entries
-        from proxy.staples import rows
+        from proxy.forecast import forecasts, lines
+        from proxy.staples import cache_line, room_for, rows
 
-        found = rows(whole_entries(segment), known)
-        eviction = segment.eviction
-    if action is None and as_json:
-        document = {"cache": path, "eviction": eviction, "responses": [row.to_json() for row in found]}
-        click.echo(json.dumps(document, indent=2))
-    elif action is None:
-        _list(found, datetime.now(UTC))
+        held = whole_entries(segment)
+        argument, eviction = segment.argument, segment.eviction
+    found = rows(held, known)
+    if action is None:
+        now = datetime.now(UTC)
+        ends = {entry.key: entry.serve_until_s for entry in held}
+        forecast = forecasts(source.sites, source.settings, ends, now) if source.settings else None
+        room = room_for(known, held, argument.size_bytes, eviction) if known else None
+        if as_json:
+            document = {"cache": path, "size_bytes": argument.size_bytes, "eviction": eviction}
+            document |= {"room": room and asdict(room), "responses": [row.to_json() for row in found]}
+            document |= {"forecast": None if forecast is None else [each.to_json() for each in forecast]}
+            click.echo(json.dumps(document, indent=2))
+        else:
+            _list(found, now)
+            click.echo(cache_line(argument, str(room or f"{len(held)} held")))
+            for line in lines(forecast or ()):
+                click.echo(line)
     else:
         assert name is not None  # or _check_usage would have refused
         row = _the_one(path, found, name)
@@ -92,10 +108,19 @@ def _check_usage(
         raise click.UsageError("-o is for export only")
 
 
-def _source(file: str) -> tuple[str, dict[bytes, Known]]:
-    """Give the cache's path, and what a configuration tells of the certificates."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where the cache is, and what a configuration tells; only the path without one."""
+
+    path: str
+    known: dict[bytes, Known] = field(default_factory=dict)
+    sites: tuple[LoadedSite, ...] = ()
+    settings: Settings | None = None
+
+
+def _source(file: str) -> _Source:
     if not file.endswith(".toml"):
-        return file, {}
+        return _Source(file)
     from proxy.cache.layout import parse_argument
     from proxy.settings.toml import in_file, load
     from proxy.sites import load_sites, stapled_certificates
@@ -107,13 +132,14 @@ def _source(file: str) -> tuple[str, dict[bytes, Known]]:
         what = "this cache is in memory only, nobody else can look into it: give it a path, as in shmcb:/run/staples"
         raise in_file(Path(file), ConfigError(Problem("stapling.cache", what)))
     try:
-        certificates = stapled_certificates(load_sites(settings), settings)
+        sites = load_sites(settings)
     except ConfigError as error:
         raise in_file(Path(file), error) from None
-    return path, {
+    known: dict[bytes, Known] = {
         each.identity.cache_key: Known(each.names, each.identity.label, f"{each.identity.leaf.serial_number:x}")
-        for each in certificates
+        for each in stapled_certificates(sites, settings)
     }
+    return _Source(path, known, sites, settings)
 
 
 @contextmanager

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.errors import FetchFailed, FetchReason, Reason, StapleRejected
-from proxy.ocsp.request import build_request
-from proxy.ocsp.response import require_nonce
+from proxy.ocsp.request import NONCE_BYTES, build_request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
     from proxy.keeper.shelf import Shelf
     from proxy.keeper.watched import Watched
     from proxy.ocsp.response import Staple
-
-NONCE_BYTES = 32
-"""RFC 9654 2.1: what a client should send."""
 
 FETCHED, NOT_MODIFIED = "fetched", "not-modified"
 
@@ -75,10 +71,7 @@ class Asker:
         fetched = await self._fetcher.fetch(url, request, etag=self._tag(watched, url))
         if fetched.body is None:
             return self._not_modified(watched, fetched)
-        if nonce is not None:
-            require_nonce(fetched.body, nonce)
-        watched.etag = None
-        staple = self._shelf.offer(watched, fetched.body, self._now())
+        staple = self._shelf.offer(watched, fetched.body, self._now(), nonce=nonce)
         watched.etag = (url, fetched.etag) if fetched.etag and watched.newest is staple else None
         return Answer(staple, fetched.max_age_s, FETCHED)
 

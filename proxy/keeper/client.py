@@ -144,13 +144,16 @@ class Client:
                 proxy=URL(proxy.url) if proxy else None,
                 proxy_headers=_for_proxy(proxy, question.url, "https"),
             ) as response:
-                return await _answer_of(response, question)
+                answer = await _answer_of(response, question)
         except FOREIGN as error:
             if intake.is_exceeded:
-                raise FetchFailed(FetchReason.TOO_LARGE, "head, framing and body are longer than any answer") from error
+                raise _too_long() from error
             if isinstance(error, ConnectionLostError) and error.was_reused:
                 raise _StaleConnectionError(FetchReason.DISCONNECTED, str(error)) from error
             raise failure_of(error, proxy) from error
+        if intake.is_exceeded:  # where no length was told, aiohttp takes our cut for the end
+            raise _too_long()
+        return answer
 
     def _proxy_for(self, url: str) -> Proxy | None:
         proxy = self._ways.proxy_for(url)
@@ -160,6 +163,10 @@ class Client:
             except ValueError as error:
                 raise FetchFailed(FetchReason.CONNECT, one_line(f"the HTTP proxy {proxy.url!r} {error}")) from error
         return proxy
+
+
+def _too_long() -> FetchFailed:
+    return FetchFailed(FetchReason.TOO_LARGE, "head, framing and body are longer than any answer")
 
 
 class _StaleConnectionError(FetchFailed):

@@ -73,12 +73,12 @@ class Issuers:
 
     async def find(self, identity: Identity) -> x509.Certificate:
         """Give the certificate of who signed the leaf; raises FetchFailed."""
-        if kept := self._find_kept(identity.leaf):
+        if kept := self.kept(identity.leaf):
             return kept
         troubles, retry_after_s = [], None
         for uri in identity.ca_issuers:
             got = await self._get(uri)
-            if kept := self._find_kept(identity.leaf):  # meanwhile, by another address too
+            if kept := self.kept(identity.leaf):  # meanwhile, by another address too
                 return kept
             if got.failure is None:
                 if (found := find_issuer(identity.leaf, got.certificates)) is not None:
@@ -93,7 +93,8 @@ class Issuers:
             FetchReason.NO_ISSUER, f"the issuer's certificate was not found: {why}", retry_after_s=retry_after_s
         )
 
-    def _find_kept(self, leaf: x509.Certificate) -> x509.Certificate | None:
+    def kept(self, leaf: x509.Certificate) -> x509.Certificate | None:
+        """Give it if it was found before; None: it was not."""
         return find_issuer(leaf, tuple(self._kept))
 
     async def _get(self, uri: str) -> _Got:

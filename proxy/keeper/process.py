@@ -6,14 +6,22 @@ import asyncio
 import logging
 import os
 import signal
+import warnings
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proxy.cache.layout import parse_argument
 from proxy.cache.writer import CacheWriter
 from proxy.keeper.admin import Admin, serving
+from proxy.keeper.commands import Commands
 from proxy.keeper.fetch import Fetcher
+from proxy.keeper.issuers import Issuers
 from proxy.keeper.metrics import Metrics
 from proxy.keeper.refresher import Refresher
+from proxy.keeper.reporter import Observers
+from proxy.keeper.staple_files import StapleFiles
 
 if TYPE_CHECKING:
     import socket
@@ -41,6 +49,8 @@ def run(
     `demands` and what comes by `admin_socket`, if there is one, are answered meanwhile.
     One byte is written to `ready_fd` when the first round of fetches is over, or its time is.
     """
+    # cryptography warns of what servers need not mind: odd serial numbers and names in what responders send.
+    warnings.simplefilter("ignore", UserWarning)
     asyncio.run(_serve(certificates, settings, segment, demands, admin_socket, life_fd, ready_fd))
     return 0
 
@@ -66,10 +76,21 @@ async def _serve(
     loop.add_reader(life_fd, on_master_gone)
     async with AsyncExitStack() as stack:
         fetcher = await stack.enter_async_context(Fetcher(settings))
+        issuers = _issuers(fetcher, settings)
         metrics = Metrics(segment)
-        cache = CacheWriter(segment)
-        refresher = Refresher(certificates, settings, cache, fetcher=fetcher, observer=metrics, log=_log)
+        commands = Commands(settings.on_event, settings.on_event_timeout_s, _log)
+        observer = Observers(metrics, commands) if settings.on_event else metrics
+        refresher = Refresher(
+            [_with_known_issuer(each, issuers) for each in certificates],
+            settings,
+            CacheWriter(segment),
+            fetcher=fetcher,
+            find_issuer=issuers.find,
+            observer=observer,
+            log=_log,
+        )
         metrics.tell_of(refresher.watched)
+        files = StapleFiles(refresher, settings.max_response_bytes, observer, log=_log)
 
         def on_demand() -> None:
             for key in demands.receive():
@@ -77,7 +98,7 @@ async def _serve(
 
         loop.add_reader(demands.reading_fd, on_demand)
         await stack.enter_async_context(serving(Admin(refresher, metrics), admin_socket))
-        work = asyncio.create_task(_work(refresher, ready_fd))
+        work = asyncio.create_task(_work(refresher, files, commands, ready_fd))
         stopped = asyncio.create_task(stop.wait())
         done, pending = await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
@@ -87,8 +108,23 @@ async def _serve(
             work.result()  # it never ends of its own accord: this raises what ended it, and the master starts anew
 
 
-async def _work(refresher: Refresher, ready_fd: int) -> None:
-    await refresher.warm_up()
-    os.write(ready_fd, b"r")
-    os.close(ready_fd)
-    await refresher.run()
+def _issuers(fetcher: Fetcher, settings: StaplingSettings) -> Issuers:
+    """Keep the issuers that are fetched beside the cache, where that is a file."""
+    path = parse_argument(settings.cache).path
+    return Issuers(fetcher, Path(f"{path}.issuers") if path and settings.fetch_issuer else None, _log)
+
+
+def _with_known_issuer(certificate: StapledCertificate, issuers: Issuers) -> StapledCertificate:
+    """Give a certificate the issuer that an earlier run has fetched: so its stored response can be verified again."""
+    identity = certificate.identity
+    return replace(certificate, identity=replace(identity, issuer=identity.issuer or issuers.kept(identity.leaf)))
+
+
+async def _work(refresher: Refresher, files: StapleFiles, commands: Commands, ready_fd: int) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(commands.run())
+        await refresher.warm_up(files.look)
+        os.write(ready_fd, b"r")
+        os.close(ready_fd)
+        group.create_task(files.watch())
+        await refresher.run()

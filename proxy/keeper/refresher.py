@@ -85,15 +85,18 @@ class Refresher:
         """All certificates, to look at."""
         return self._watched.values()
 
-    async def warm_up(self) -> None:
+    async def warm_up(self, also: Callable[[], Awaitable[None]] | None = None) -> None:
         """Take over what the cache holds, then ask once for every certificate without a staple.
 
-        Returns when all were asked for, or after `warmup_timeout_s`; what is under way then goes on.
+        Before anybody is asked, `also` may offer what it has. Returns when all were asked for, or after
+        `warmup_timeout_s`; what is under way then goes on.
         """
         for number, watched in enumerate(self._watched.values(), 1):
             self._begin_with(watched)
             if not number % _TAKEN_OVER_AT_ONCE:
                 await asyncio.sleep(0)
+        if also is not None:
+            await also()
         try:
             async with asyncio.timeout(self._settings.warmup_timeout_s):
                 while self._unasked:
@@ -134,17 +137,16 @@ class Refresher:
         before = watched.newest
         now = self._now()
         staple = self._shelf.offer(watched, der, now, by_hand=True)
-        watched.etag = None
-        due = policy.next_refresh(staple, now, self._jitter(), self._pace)
-        self._reporter.fetched(watched, before, staple, "the staple file", now, due)
-        if watched.due_s is not None:
+        due = policy.next_refresh(staple, now, self._jitter(), self._pace) if watched.due_s is not None else None
+        self._reporter.accepted(watched, before, staple, "", now, due)
+        if due is not None:
+            self._unasked.discard(watched.identity.cache_key)
             self._schedule(watched, due)
         return staple
 
-    def look_at_ends(self) -> None:
-        """Tell of staples that are about to expire, or have, also where nobody is asked."""
-        for watched in self._watched.values():
-            self._reporter.note_end(watched, self._now())
+    def look_at_end(self, watched: Watched) -> None:
+        """Tell of a staple that is about to expire, or has, where no attempt will."""
+        self._reporter.note_end(watched, self._now())
 
     # --- whose turn it is
 
@@ -250,7 +252,7 @@ class Refresher:
         watched.successes += 1
         now, jitter = self._now(), self._jitter()
         due = policy.next_refresh(answer.staple, now, jitter, self._pace, answer.max_age_s)
-        self._reporter.fetched(watched, before, answer.staple, url, now, due)
+        self._reporter.accepted(watched, before, answer.staple, url, now, due)
         return due
 
     def _put_off(self, watched: Watched) -> datetime:

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from proxy.errors import Reason
-from proxy.keeper.events import Event, EventKind
+from proxy.keeper.events import Event, EventKind, event_of
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -50,19 +50,20 @@ class Reporter:
     def taken_over(self, watched: Watched, staple: Staple) -> None:
         self._log.info("%s: stapled until %s, from the cache", watched.identity.label, _text(staple.serve_until))
 
-    def fetched(
-        self, watched: Watched, before: Staple | None, staple: Staple, source: str, now: datetime, due: datetime
+    def accepted(
+        self, watched: Watched, before: Staple | None, staple: Staple, url: str, now: datetime, due: datetime | None
     ) -> None:
-        """Tell of a response that is kept; quietly where it is the one held before."""
+        """Tell of a response that is kept; quietly where it is the one held before. `url` empty: it came by hand."""
         is_new = before is None or before.der != staple.der
         if watched.newest is staple or not is_new:  # else the cache did not take it, and said so
             self._log.log(
                 logging.INFO if is_new else logging.DEBUG,
-                "%s: stapled until %s, from %s; next refresh at %s",
-                *(watched.identity.label, _text(staple.serve_until), source, _text(due)),
+                "%s: stapled until %s, from %s%s",
+                *(watched.identity.label, _text(staple.serve_until), url or f"the file {watched.identity.staple_file}"),
+                f"; next refresh at {_text(due)}" if due else "",
             )
         if is_new and watched.newest is staple:
-            self._tell(EventKind.FETCHED, watched, now, responder=source)
+            self._observer.happened(event_of(EventKind.FETCHED, watched, now, responder=url))
 
     def refused(self, watched: Watched, now: datetime, pause_s: float) -> None:
         """Tell that no responder helped, why, and what clients get meanwhile."""
@@ -72,7 +73,8 @@ class Reporter:
         label = watched.identity.label
         self._log.warning("%s: no new staple, %s; trying again in %.0f s; %s", label, lasting, pause_s, troubles)
         is_revoked = any(trouble.reason == Reason.REVOKED for trouble in watched.troubles)
-        self._tell(EventKind.REVOKED if is_revoked else EventKind.REFUSED, watched, now)
+        kind = EventKind.REVOKED if is_revoked else EventKind.REFUSED
+        self._observer.happened(event_of(kind, watched, now, watched.troubles))
         self.note_end(watched, now)
 
     def note_end(self, watched: Watched, now: datetime) -> None:
@@ -85,26 +87,7 @@ class Reporter:
         assert newest is not None  # or nothing could be over
         what = "expired, and clients get none" if stage == "expired" else "is about to expire"
         self._log.warning("%s: the staple of %s %s", watched.identity.label, _text(newest.this_update), what)
-        self._tell(EventKind(stage), watched, now)
-
-    def _tell(self, kind: EventKind, watched: Watched, now: datetime, responder: str = "") -> None:
-        newest = watched.newest
-        held = watched.held(now)
-        self._observer.happened(
-            Event(
-                kind=kind,
-                at=now,
-                certificate=watched.identity.label,
-                names=watched.certificate.names,
-                serial=f"{watched.identity.leaf.serial_number:x}",
-                reasons=tuple(trouble.reason for trouble in watched.troubles),
-                detail="; ".join(map(str, watched.troubles)),
-                responder=responder,
-                this_update=newest.this_update if newest else None,
-                next_update=newest.next_update if newest else None,
-                serve_until=held.serve_until if held else None,
-            )
-        )
+        self._observer.happened(event_of(EventKind(stage), watched, now, watched.troubles))
 
 
 def _text(moment: datetime) -> str:

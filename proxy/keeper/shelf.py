@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.errors import Reason, StapleRejected
 from proxy.ocsp import policy
-from proxy.ocsp.response import CertStatus, require_good, verify
+from proxy.ocsp.response import CertStatus, require_good, require_nonce, verify
 
 if TYPE_CHECKING:
     import logging
@@ -58,12 +58,16 @@ class Shelf:
         self._rules = rules
         self._log = log
 
-    def offer(self, watched: Watched, der: bytes, now: datetime, *, by_hand: bool = False) -> Staple:
+    def offer(
+        self, watched: Watched, der: bytes, now: datetime, *, nonce: bytes | None = None, by_hand: bool = False
+    ) -> Staple:
         """Keep a response that is as good as what is held, or better; raises StapleRejected.
 
-        `by_hand`: the operator chose this very response, so that 'revoked' is stapled too.
+        `nonce`: what it must repeat. `by_hand`: the operator chose this response, so that 'revoked' is stapled too.
         """
         staple = self.verified(watched, der, now)
+        if nonce is not None:
+            require_nonce(der, nonce)
         policy.may_replace(watched.newest, staple)
         if staple.status is CertStatus.REVOKED and not by_hand and watched.certificate.on_revoked == "withhold":
             had_one = watched.held(now) is not None
@@ -73,8 +77,8 @@ class Shelf:
             require_good(staple)
         # Published even when it is the one held: the cache may have pushed it out meanwhile.
         if self._publish(watched, staple, now):
-            if watched.newest is None or watched.newest.der != der:
-                watched.told = ""
+            if watched.newest is None or watched.newest.der != staple.der:
+                watched.told, watched.etag = "", None
             watched.newest, watched.is_by_hand = staple, by_hand
         return staple
 

@@ -7,6 +7,7 @@ keys live in the context. That each site has its own keeps its sessions from res
 from __future__ import annotations
 
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -46,12 +47,26 @@ _MODE_ENABLE_PARTIAL_WRITE = 0x1
 # OpenSSL resumes nothing under client certificates without one.
 _SESSION_ID_CONTEXT = b"stapleproxy"
 
+_REFUSALS_LOGGED_EVERY_S = 60.0
+"""Every client of a site may be refused: one line a minute, from each worker and for each site, says so."""
+
 
 class NoApplicationProtocolError(Exception):
     """The client offers ALPN protocols, and none of ours is among them (RFC 7301 3.2: a fatal alert)."""
 
     def __str__(self) -> str:
         return "none of the application protocols that the client offers is spoken here"
+
+
+class StapleMissingError(Exception):
+    """The client asks for a staple, there is none, and the site wants it to be refused.
+
+    OpenSSL ends the handshake with the fatal alert internal_error (80), in TLS 1.2 and 1.3. RFC 6066 10 made
+    certificate_unobtainable for such a case, RFC 8446 6 has dropped it, and the callback cannot choose.
+    """
+
+    def __str__(self) -> str:
+        return "the client asks for a staple, and there is none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +77,8 @@ class SiteTls:
     identities: tuple[Identity, ...]
     stapling: bool
     app: object
+    staple_required: bool = False
+    """A client that asks for a staple when there is none is refused; a resumption asks for none."""
 
 
 def build_contexts(sites: Sequence[SiteTls], tls: TlsSettings, staple: StapleLookup) -> list[SSL.Context]:
@@ -106,7 +123,7 @@ def _build(site: SiteTls, tls: TlsSettings, staple: StapleLookup) -> SSL.Context
         _use(context, identity, site.where)
     context.set_alpn_select_callback(_select_alpn)
     if site.stapling:
-        context.set_ocsp_server_callback(_status_callback(site.identities, staple))
+        context.set_ocsp_server_callback(_status_callback(site, staple))
     context.set_app_data(site.app)
     return context
 
@@ -162,18 +179,19 @@ def _select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
     raise NoApplicationProtocolError
 
 
-def _status_callback(
-    identities: tuple[Identity, ...], staple: StapleLookup
-) -> Callable[[SSL.Connection, object], bytes]:
+def _status_callback(site: SiteTls, staple: StapleLookup) -> Callable[[SSL.Connection, object], bytes]:
     # Called only when the client sent status_request and the handshake is no resumption, after OpenSSL has chosen the
     # certificate. b"" leaves the extension out (RFC 6066 8: the server may).
+    identities = site.identities
     the_only_key = identities[0].cache_key if len(identities) == 1 else None
     # X509.digest is the SHA-1 of the certificate, written as AB:CD:…: the cache key itself. It costs a fortieth of a
     # handshake, so it is asked for once; after that the context's own pointer to the certificate will do.
     by_digest = {identity.cache_key.hex(":").upper().encode(): identity.cache_key for identity in identities}
     by_pointer: dict[object, CacheKey] = {}
+    refuse = _refusal(site.where)
 
     def on_status_request(connection: SSL.Connection, _data: object) -> bytes:
+        now_s = time.time()
         try:
             key = the_only_key
             if key is None:
@@ -183,10 +201,27 @@ def _status_callback(
                 chosen = connection.get_certificate()
                 assert chosen is not None  # OpenSSL asks for its status
                 key = by_pointer[pointer] = by_digest[chosen.digest("sha1")]
-            return staple(key, time.time()) or b""
+            response = staple(key, now_s)
         except Exception:  # noqa: BLE001  # an OpenSSL callback's edge: it would end the handshake
-            # A staple is less than a connection.
+            # A staple is less than a connection, unless the operator says otherwise.
             _log.exception("no staple: this is a bug in stapleproxy")
-            return b""
+            response = None
+        if not response and site.staple_required:
+            raise refuse(now_s)  # pyOpenSSL makes a fatal alert of it, and raises it again from the handshake
+        return response or b""
 
     return on_status_request
+
+
+def _refusal(where: str) -> Callable[[float], StapleMissingError]:
+    """Make the errors of one site, with a line in the log once in a while."""
+    logged_s = -math.inf
+
+    def refuse(now_s: float) -> StapleMissingError:
+        nonlocal logged_s
+        if not 0 <= now_s - logged_s < _REFUSALS_LOGGED_EVERY_S:  # a clock that was set back does not silence it
+            logged_s = now_s
+            _log.warning("%s: clients that ask for a staple are refused: there is none, and on_missing says so", where)
+        return StapleMissingError()
+
+    return refuse

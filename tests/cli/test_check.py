@@ -8,6 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from certs import key_pem, make_chain, new_key, pem
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.hashes import SHA1, SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import ocsp
 
 from proxy import __version__
 from proxy.cli import main
@@ -57,6 +60,7 @@ def test_what_would_be_served(check, tmp_path):
         "    expires   DATE UTC, in 30 days\n"
         "    stapling  no: no-ocsp-uri: the certificate names no OCSP responder, which is normal today: "
         "TLS works all the same\n"
+        "cache in memory, 524288 bytes: room for the 1 response of about 2 KiB\n"
         "x.toml: ok\n"
     )
 
@@ -79,9 +83,57 @@ def test_a_cache_too_small_for_all_is_told(check, tmp_path):
     sites = ["\n".join([*SITE, certificate.format(number)]) for number in range(6)]
     for number in range(6):
         fresh(tmp_path, label=str(number), names=[f"{number}.test"])
-    status, out, _ = check("[stapling]", 'cache = "shmcb:(8192)"', *sites)
+    status, out, _ = check("[stapling]", 'cache = "shmcb:x(8192)"', *sites)
     assert status == 0
-    assert "warning: stapling.cache: holds at most 5 responses, and 6 certificates are to be stapled" in out
+    room = "room for 3 of 6 responses of about 2 KiB"
+    assert f"cache {tmp_path}/x, 8192 bytes: {room}\n" in out
+    told = rf"warning: stapling\.cache: {room}, so they take turns: shmcb:PATH\((\d+)\) would do for all\n"
+    assert int(re.search(told, out)[1]) in {16384, 32768, 65536}  # by chance of where their keys fall
+    _, out, _ = check("[stapling]", 'cache = "shmcb:(65536)"', *sites)
+    assert "cache in memory, 65536 bytes: room for all 6 responses of about 2 KiB\n" in out
+    assert "warning: stapling.cache" not in out
+    _, out, _ = check("[stapling]", "enabled = false", *sites)
+    assert "cache in memory, 524288 bytes: no certificate's responses to hold\n" in out
+
+
+def test_a_staple_file_is_judged(check, tmp_path):
+    """'a staple file that does not verify is refused at start'; one that grew old is not."""
+    made = fresh(tmp_path, ocsp=())
+    lines = (*SITE, *EC, 'staple = "ec.ocsp"')
+    where = "x.toml: site[0].certificate[0].staple: "
+    assert check(*lines) == (2, "", f"{where}cannot read ec.ocsp: No such file or directory\n")
+    (tmp_path / "ec.ocsp").write_bytes(b"0")
+    status, _, err = check(*lines)
+    assert status == 2
+    assert err.startswith(f"{where}ec.ocsp is not stapled: unparsable: ")
+    for days, warning in ((1, ""), (-1, "is not stapled: expired: ")):
+        response = (
+            ocsp.OCSPResponseBuilder()
+            .add_response(
+                made.leaf, made.issuer, SHA1(), ocsp.OCSPCertStatus.GOOD,  # noqa: S303  as responders still do
+                TODAY - timedelta(days=2), TODAY + timedelta(days=days), None, None,
+            )
+            .responder_id(ocsp.OCSPResponderEncoding.NAME, made.issuer)
+        )  # fmt: skip
+        (tmp_path / "ec.ocsp").write_bytes(response.sign(new_key("ec", "ca"), SHA256()).public_bytes(Encoding.DER))
+        status, out, err = check(*lines)
+        assert (status, err) == (0, "")
+        assert f"    stapling  yes, with the file {tmp_path}/ec.ocsp\n" in out
+        assert ("warning: " in out) == bool(warning)
+        assert warning in out
+
+
+def test_a_command_that_cannot_be_run_is_told(check, tmp_path):
+    """A warning: who checks may be another user than who serves."""
+    fresh(tmp_path)
+    command = tmp_path / "on-event"
+    lines = ("[stapling]", f'on_event = ["{command}", "x"]', *SITE, *EC)
+    told = f"warning: stapling.on_event: {command} {{}}: no event will be told\n"
+    assert told.format("does not exist") in check(*lines)[1]
+    command.write_text("#!/bin/sh\n")
+    assert told.format("may not be executed") in check(*lines)[1], "root needs an x bit as well"
+    command.chmod(0o700)
+    assert "warning" not in check(*lines)[1]
 
 
 def test_a_folder_that_is_not_there_is_told(check, tmp_path):

@@ -118,7 +118,8 @@ def test_one_row_for_each_response_with_the_names_of_the_configuration(served):
 def test_the_list_for_people(served):
     folder, keys = served
     status, out, _ = run(folder / "x.toml")
-    lines = [re.split(r"  +", line.rstrip()) for line in out.decode().splitlines()]
+    table, _, _ = out.decode().partition("with all responders gone from now:\n")
+    lines = [re.split(r"  +", line.rstrip()) for line in table.splitlines()]
     assert status == 0
     assert lines[0][:3] == ["names", "status", "thisUpdate"]
     times = [f"{moment:%Y-%m-%d %H:%MZ}" for moment in (NOW - HOUR, NOW + HOUR, NOW + HOUR, NOW + HOUR / 2, NOW)]
@@ -127,7 +128,46 @@ def test_the_list_for_people(served):
     assert [www, "good", *times, size, "3"] in lines
     assert ["missing.test, *.missing.test (missing.chain.pem (EC secp256r1))", "not held", *"-------"] in lines
     assert any(line[1] == "good, over" for line in lines)
-    assert lines[-1][:2] == ["0123456789ab serial abcdef", "good"]
+    assert lines[-2][:2] == ["0123456789ab serial abcdef", "good"]
+
+
+def test_until_when_each_site_is_stapled_without_responders(served):
+    """The outage forecast: what ends first counts, and what is over, or not there, is not stapled."""
+    folder, _ = served
+    told = json.loads(run(folder / "x.toml", "--json")[1])["forecast"]
+    assert [(each["names"][0], each["stapled_until"]) for each in told] == [
+        ("www.test", (NOW + HOUR).isoformat().replace("+00:00", "Z")),
+        ("missing.test", None),
+        ("over.test", None),
+    ]
+    _, block = run(folder / "x.toml")[1].decode().split("with all responders gone from now:\n")
+    assert block.splitlines() == [
+        f"  www.test, *.www.test: stapled until {NOW + HOUR:%Y-%m-%d %H:%MZ}, when {told[0]['certificate']} ends first",
+        "  missing.test, *.missing.test: not stapled now: there is nothing to staple for missing.chain.pem (EC secp256r1)",
+        "  over.test, *.over.test: not stapled now: there is nothing to staple for over.chain.pem (EC secp256r1)",
+    ]
+    assert json.loads(run(folder / "cache", "--json")[1])["forecast"] is None, "it takes a configuration to know sites"
+
+
+def test_how_many_responses_there_is_room_for(served):
+    """Of the configured certificates, by the size of what is held; the one that is not held is reckoned with 2 KiB."""
+    folder, keys = served
+    last = run(folder / "x.toml")[1].decode().partition("\nwith all responders")[0].splitlines()[-1]
+    assert last == f"cache {folder / 'cache'}, 65536 bytes: room for all 4 responses, 1 of them taken as about 2 KiB"
+    assert run(folder / "cache")[1].decode().splitlines()[-1] == f"cache {folder / 'cache'}, 65536 bytes: 4 held"
+    told = json.loads(run(folder / "x.toml", "--json")[1])
+    assert (told["size_bytes"], told["room"]) == (
+        65536,
+        {"fitting": 4, "count": 4, "assumed": 1, "size_for_all": 65536},
+    )
+    assert json.loads(run(folder / "cache", "--json")[1])["room"] is None
+    (folder / "x.toml").write_text((folder / "x.toml").read_text().replace("shmcb:cache(65536)", "shmcb:own(8192)"))
+    segment = Segment.create(CacheArgument(str(folder / "own"), 8192))
+    for each in keys.values():
+        CacheWriter(segment).put(each.cache_key, bytes(1900), NOW_S + 60, NOW_S)
+    segment.close()
+    last = run(folder / "x.toml")[1].decode().partition("\nwith all responders")[0].splitlines()[-1]
+    assert last == f"cache {folder / 'own'}, 8192 bytes: room for all 4 responses"
 
 
 def test_the_file_alone_tells_numbers_and_keys(served):
@@ -295,5 +335,9 @@ def test_what_makes_no_sense_is_refused(tmp_path, arguments, what):
 
 def test_an_empty_cache_is_told(tmp_path):
     Segment.create(CacheArgument(str(tmp_path / "cache"), 8192)).close()
-    assert run(tmp_path / "cache") == (0, b"no responses\n", "")
+    assert run(tmp_path / "cache") == (
+        0,
+        f"no responses\ncache {tmp_path / 'cache'}, 8192 bytes: 0 held\n".encode(),
+        "",
+    )
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o600

@@ -248,7 +248,7 @@ def test_a_file_alone_is_enough(world):
             assert world.staple(ONE)
             for moment in (DAY, DAY * 1.9, DAY * 1.95, DAY * 2, DAY * 3):
                 world.moment = NOW + moment
-                refresher.look_at_ends()
+                refresher.look_at_end(watched)
             assert world.heard.kinds == ["fetched", "expiring", "expired"]
             assert world.heard.outcomes == []
 

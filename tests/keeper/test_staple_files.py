@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from keeper.responders import responder, until
-from keeper.world import HOUR, ONE, TWO, World, at_work, stapled
+from keeper.world import HOUR, ONE, TWO, World, at_work, key, stapled
 from ocsp.pki import DAY, NOW, Answer, cert_id, revoked, single
 
 from proxy.keeper import staple_files as module
@@ -47,8 +47,7 @@ async def watching(world: World, *certificates):
     """A refresher that is warmed up after the files were looked at, with all its tasks."""
     async with world.refresher(*certificates) as refresher:
         files = StapleFiles(refresher, world.settings.max_response_bytes, world.heard, now=lambda: world.moment)
-        await files.look()
-        await refresher.warm_up()
+        await refresher.warm_up(files.look)
         watch = asyncio.create_task(files.watch())
         async with at_work(refresher):
             yield refresher
@@ -106,7 +105,10 @@ def test_an_update_put_in_by_hand_replaces_the_served_one(world, tmp_path):
 
 
 def test_a_staple_from_a_file_is_sent_as_it_is_revoked_too(world, tmp_path):
-    """'a staple from a file is sent as it is, revoked too': the operator chose this very response."""
+    """'a staple from a file is sent as it is, revoked too': the operator chose this very response.
+
+    When it is put there, after a restart that finds it in the cache, and at the first start.
+    """
     path = tmp_path / "one.der"
     der = response(status=revoked(NOW - DAY), next_update=NOW + DAY)
 
@@ -114,9 +116,32 @@ def test_a_staple_from_a_file_is_sent_as_it_is_revoked_too(world, tmp_path):
         async with watching(world, with_file(path)):
             put(path, der)
             await until(lambda: world.staple(ONE) == der)
+        async with watching(world, with_file(path)):
+            assert world.staple(ONE) == der
+        assert world.cache.remove(key(ONE))
+        async with watching(world, with_file(path)):
+            assert world.staple(ONE) == der
 
     asyncio.run(run())
-    assert world.heard.kinds == ["fetched"]
+
+
+def test_a_newer_response_of_the_cache_goes_before_the_file(world, tmp_path, lines):
+    """After a restart the file may be the older one: that is no trouble, and the newer one is not forgotten."""
+    path = tmp_path / "one.der"
+    put(path, response(next_update=NOW + DAY))
+    newer = response(this_update=NOW, next_update=NOW + 2 * DAY)
+    world.store(ONE, newer, NOW + 2 * DAY)
+
+    async def run():
+        async with watching(world, with_file(path)):
+            assert world.staple(ONE) == newer
+
+    asyncio.run(run())
+    assert lines() == [
+        "INFO CN=one.example: stapled until 2030-06-17 12:00:00Z, from the cache",
+        f"INFO CN=one.example: the cache has a newer response than the staple file {path}",
+    ]
+    assert world.heard.kinds == []
 
 
 @pytest.mark.parametrize(

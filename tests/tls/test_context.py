@@ -13,7 +13,7 @@ from proxy.errors import ConfigError
 from proxy.identity import load_identity
 from proxy.settings.model import TlsSettings
 from proxy.tls.context import SiteTls, build_contexts
-from proxy.tls.engine import Engine
+from proxy.tls.engine import Engine, TlsError
 
 
 @pytest.fixture
@@ -22,26 +22,48 @@ def identities(tmp_path):
     return tuple(load_identity(make_chain(tmp_path, kind=kind).files, where="site[0]") for kind in ("rsa", "ec"))
 
 
-def build(identities, lookup=lambda _key, _now: None, **tls):
-    return build_contexts([SiteTls("site[0]", identities, True, "the app")], TlsSettings(**tls), lookup)[0]
+def build(identities, lookup=lambda _key, _now: None, *, required=False, **tls):
+    site = SiteTls("site[0]", identities, True, "the app", staple_required=required)
+    return build_contexts([site], TlsSettings(**tls), lookup)[0]
 
 
-def shake(context, *, kind=b"ECDSA+SHA256") -> list[bytes]:
-    """A handshake over memory by a client that asks for the status; what it was sent."""
+VERSIONS = [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION]
+
+
+def new_client(version=None, *, kind=b"ECDSA+SHA256", asking=True) -> tuple[SSL.Connection, list[bytes]]:
+    """A client, and the list in which the staples that it is sent will be."""
     staples = []
-    client_context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    client_context.set_ocsp_client_callback(lambda _connection, der, _data: staples.append(der) or True)
-    SSL._lib.SSL_CTX_set1_sigalgs_list(client_context._context, kind)
-    client, engine = SSL.Connection(client_context), Engine(context)
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_ocsp_client_callback(lambda _connection, der, _data: staples.append(der) or True)
+    SSL._lib.SSL_CTX_set1_sigalgs_list(context._context, kind)
+    if version is not None:
+        context.set_min_proto_version(version)
+        context.set_max_proto_version(version)
+    client = SSL.Connection(context)
     client.set_connect_state()
-    client.request_ocsp()
+    if asking:
+        client.request_ocsp()
+    return client, staples
+
+
+def shake(context, client) -> None:
+    """A handshake over memory, until the server ends it; SSL.Error is the client's."""
+    engine = Engine(context)
     while not engine.is_established:
         with contextlib.suppress(SSL.WantReadError):
             client.do_handshake()
-        engine.receive(client.bio_read(65536))
-        sent = engine.pending()
-        if sent:
-            client.bio_write(sent)
+        try:
+            engine.receive(client.bio_read(65536))
+        finally:
+            if sent := engine.pending():
+                client.bio_write(sent)
+    with contextlib.suppress(SSL.WantReadError):
+        client.recv(1)  # the tickets of TLS 1.3
+
+
+def staples_of(context, **how) -> list[bytes]:
+    client, staples = new_client(**how)
+    shake(context, client)
     return staples
 
 
@@ -54,7 +76,7 @@ def test_the_lookup_is_asked_for_the_certificate_that_was_chosen(identities):
 
     context = build(identities, lookup)
     for kind, identity in ((b"RSA-PSS+SHA256", identities[0]), (b"ECDSA+SHA256", identities[1])):
-        assert shake(context, kind=kind) == [b""]
+        assert staples_of(context, kind=kind) == [b""]
         assert asked[-1][0] == identity.cache_key
         assert asked[-1][1] > 1_700_000_000
 
@@ -63,7 +85,7 @@ def test_the_lookup_is_asked_for_the_certificate_that_was_chosen(identities):
 def test_a_broken_lookup_costs_the_staple_and_not_the_connection(identities, caplog, count):
     """An exception in OpenSSL's callback would end the handshake."""
     with caplog.at_level(logging.ERROR):
-        assert shake(build(identities[-count:], lambda _key, _now: 1 / 0)) == [b""]
+        assert staples_of(build(identities[-count:], lambda _key, _now: 1 / 0)) == [b""]
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -81,7 +103,7 @@ def test_what_openssl_does_not_know_is_named(identities, setting, value):
     (problem,) = caught.value.problems
     assert problem.where == f"tls.{setting}"
     assert value in problem.what
-    assert shake(build(identities)) == [b""]
+    assert staples_of(build(identities)) == [b""]
 
 
 def test_idle_connections_give_their_buffers_back(identities):
@@ -93,3 +115,49 @@ def test_a_context_hands_back_its_sites_app(identities):
     """That is how a connection knows where it belongs."""
     engine = Engine(build(identities))
     assert engine.connection.get_context().get_app_data() == "the app"
+
+
+def refused(context, version) -> str:
+    """OpenSSL's word, at the client, for how the handshake of one that asks for a staple ended."""
+    client, _ = new_client(version)
+    with pytest.raises(TlsError, match="there is none"):
+        shake(context, client)
+    with pytest.raises(SSL.Error) as caught:
+        client.do_handshake()
+    return caught.value.args[0][0][-1]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("lookup", [lambda _key, _now: None, lambda _key, _now: 1 / 0], ids=["none", "broken"])
+def test_a_client_that_asks_in_vain_is_refused_where_the_site_says_so(identities, version, lookup):
+    """With the fatal alert internal_error, the only one that OpenSSL sends when the callback says no."""
+    context = build(identities, lookup, required=True)
+    assert refused(context, version) in {"tlsv1 alert internal error", "ssl/tls alert internal error"}
+    assert refused(context, version), "and so is the next one"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_clients_that_do_not_ask_are_served_where_a_staple_is_required(identities, version):
+    """So is one that resumes: its certificate is not sent, so there is nothing to staple to."""
+    held = [b"a response"]
+    context = build(identities, lambda _key, _now: held[0], required=True)
+    first, _ = new_client(version)
+    shake(context, first)
+    held[0] = None
+    shake(context, new_client(version, asking=False)[0])
+    again = SSL.Connection(first.get_context())
+    again.set_connect_state()
+    again.request_ocsp()
+    again.set_session(first.get_session())
+    shake(context, again)
+    assert SSL._lib.SSL_session_reused(again._ssl)
+
+
+def test_refusals_are_logged_once_in_a_while(identities, caplog):
+    """Every client may be refused, and the operator needs one line."""
+    context = build(identities, required=True)
+    for _ in range(3):
+        refused(context, SSL.TLS1_3_VERSION)
+    assert [record.message for record in caplog.records] == [
+        "site[0]: clients that ask for a staple are refused: there is none, and on_missing says so"
+    ]
