@@ -41,13 +41,29 @@ def is_not_stapled(said: str) -> bool:
     return "OCSP response: no response sent" in said and "Cipher is (NONE)" not in said
 
 
-def verify_with_openssl(der: bytes, folder: Path, leaf: Path, *, issuer: Path, root: Path) -> str:
-    """What ``openssl ocsp`` thinks of a staple, as a client that trusts the root and was sent the issuer."""
+def verify_with_openssl(der: bytes, folder: Path, leaf: Path, *, issuer: Path, root: Path, digest: str = "sha1") -> str:
+    """What ``openssl ocsp`` thinks of a staple, as a client that trusts the root and was sent the issuer.
+
+    `digest`: the hash of the CertID, by which it looks for the certificate.
+    """
     require_peer("openssl")
     path, trusted = folder / "staple.der", folder / "trusted.pem"
     path.write_bytes(der)
     trusted.write_bytes(root.read_bytes() + issuer.read_bytes())
-    command = ["openssl", "ocsp", "-respin", path, "-issuer", issuer, "-cert", leaf, "-CAfile", trusted, "-no_nonce"]
+    command = [
+        "openssl",
+        "ocsp",
+        "-respin",
+        path,
+        "-issuer",
+        issuer,
+        f"-{digest}",
+        "-cert",
+        leaf,
+        "-CAfile",
+        trusted,
+        "-no_nonce",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     return done.stdout + done.stderr
 

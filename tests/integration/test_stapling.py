@@ -23,6 +23,7 @@ from OpenSSL import SSL
 
 from proxy.lab.client import probe
 
+PRIVATE_EXTENSION = x509.ObjectIdentifier("1.3.6.1.4.1.99999.1")
 FAST = {"refresh_min_interval_s": 1, "retry_min_interval_s": 0.2, "retry_max_interval_s": 0.5, "fetch_timeout_s": 2}
 
 
@@ -239,7 +240,8 @@ def test_a_huge_staple_is_carried_whole(lab, backend, tmp_path):
             leaf, issuer, hashes.SHA256(), ocsp.OCSPCertStatus.GOOD, now, now + timedelta(hours=1), None, None
         )
         .responder_id(ocsp.OCSPResponderEncoding.HASH, signer.certificate)
-        .certificates([signer.certificate] * 60)
+        .certificates([signer.certificate])
+        .add_extension(x509.UnrecognizedExtension(PRIVATE_EXTENSION, bytes(20_000)), critical=False)
         .sign(signer.key, hashes.SHA256())
         .public_bytes(Encoding.DER)
     )
