@@ -8,8 +8,10 @@ import os
 import platform
 import random
 import re
+import shutil
 import statistics
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -38,7 +40,7 @@ from proxy.lab.stack import LabError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cache_stores import Put
+    from cache_stores import Get, Put
 
 OURS, CLOSEST = "stapleproxy", "lmdb"
 READERS = (1, 2, 4)
@@ -114,19 +116,53 @@ def compare_stores(effort: Effort, folder: Path) -> tuple[list[Row], dict[str, s
     return rows, {name: store.version for name, store in stores.items()}, missing
 
 
-def by_entries(effort: Effort) -> dict[str, list[tuple[int, float]]]:
-    """Reads per second of one reader against the number of entries, from its own copies and without them."""
-    levels = {"from the first level": through_first_level, "from shared memory": through_shared_memory}
-    lines: dict[str, list[tuple[int, float]]] = {name: [] for name in levels}
+def by_entries(effort: Effort, folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Reads per second of one reader against the number of entries: of ours, a plain dict, and lmdb if it is there.
+
+    Each round goes through all of them.
+    """
+    lines: dict[str, list[tuple[int, float]]] = {}
     for count in effort.sizes:
         say(f"{count} entries")
         entries = responses(count)
-        with segment_with(entries) as segment:
-            for name, level in levels.items():
-                store = Store("", partial(level, segment), never_written)
-                case = partial(measure, store, entries, readers=1, writes_per_s=0, seconds=effort.seconds)
-                lines[name].append((count, statistics.median(case().reads for _ in range(effort.rounds))))
+        own = folder / f"lmdb-{count}"
+        own.mkdir()
+        with contextlib.ExitStack() as running:
+            segment = running.enter_context(segment_with(entries))
+            stores = {
+                "from the first level": Store("", partial(through_first_level, segment), never_written),
+                "from a plain dict": Store("", partial(plain_dict, entries), never_written),
+                "from shared memory": Store("", partial(through_shared_memory, segment), never_written),
+            }
+            with contextlib.suppress(MissingError):
+                stores["from lmdb"] = running.enter_context(STARTS[CLOSEST](own, entries))
+            case = partial(measure, entries=entries, readers=1, writes_per_s=0, seconds=effort.seconds)
+            rounds = [{name: case(store).reads for name, store in stores.items()} for _ in range(effort.rounds)]
+        shutil.rmtree(own)
+        for name in stores:
+            lines.setdefault(name, []).append((count, statistics.median(each[name] for each in rounds)))
     return lines
+
+
+def plain_dict(entries: Mapping[bytes, bytes], number: int) -> Get:
+    """Read what is neither shared nor ever changes: what the processor's caches leave to anyone.
+
+    It looks at the clock as ours must, and its copies too were made in the order in which they are read.
+    """
+    get, clock = {key: bytes(bytearray(entries[key])) for key in _reading_order(entries, number)}.get, time.time
+
+    def read(key: bytes) -> bytes | None:
+        clock()
+        return get(key)
+
+    return read
+
+
+def _reading_order(entries: Mapping[bytes, bytes], number: int) -> list[bytes]:
+    """Shuffle as the process that reads does."""
+    keys = list(entries)
+    random.Random(number).shuffle(keys)
+    return keys
 
 
 def never_written() -> Put:
@@ -209,7 +245,7 @@ def main(*, rounds: int, seconds: float, entries: int, plot_to: Path | None, qui
             rows, versions, missing = compare_stores(effort, folder)
             if missing and os.environ.get("REQUIRE_PEERS") == "1":
                 raise click.ClickException("; ".join(missing))
-            lines = by_entries(effort) if plot_to else {}
+            lines = by_entries(effort, folder) if plot_to else {}
             costs = None
             if effort.reads:
                 say("instructions")

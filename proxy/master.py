@@ -75,7 +75,7 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
         if admin:
             admin.close()
         reader.count_as(number)
-        return worker.run(plan, own, life_fd, ready_fd)
+        return worker.run(plan, own, life_fd, ready_fd, reader.tell)
 
     workers = [Listener(number, work, own) for number, own in enumerate(sockets)]
     try:

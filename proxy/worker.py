@@ -11,6 +11,7 @@ import gc
 import logging
 import os
 import signal
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from proxy.tls.transport import TlsTransport
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from OpenSSL import SSL
 
@@ -62,21 +63,29 @@ class Plan:
     drain_timeout_s: float
 
 
-def run(plan: Plan, sockets: Sequence[socket.socket], life_fd: int, ready_fd: int) -> int:
+def run(
+    plan: Plan,
+    sockets: Sequence[socket.socket],
+    life_fd: int,
+    ready_fd: int,
+    tell: Callable[[float], None],
+) -> int:
     """Serve until SIGTERM, or until `life_fd` says that the master is gone; the exit status.
 
-    One byte is written to `ready_fd` when connections are accepted.
+    One byte is written to `ready_fd` when connections are accepted. `tell` is called each second, and at the end, with
+    the time: what the handshakes counted goes to where others see it.
     """
     gc.set_threshold(_GC_THRESHOLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Worker(plan, runner.get_loop()).serve(sockets, life_fd, ready_fd))
+        runner.run(_Worker(plan, runner.get_loop(), tell).serve(sockets, life_fd, ready_fd))
     return 0
 
 
 class _Worker:
-    def __init__(self, plan: Plan, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, plan: Plan, loop: asyncio.AbstractEventLoop, tell: Callable[[float], None]) -> None:
         self._plan = plan
         self._loop = loop
+        self._tell = tell
         self._deadlines = Deadlines()
         self._is_draining = False
         self._stop = asyncio.Event()
@@ -99,6 +108,7 @@ class _Worker:
             server.close()
         await self._drain()
         sweeper.cancel()
+        self._tell(time.time())
 
     def _on_master_gone(self, life_fd: int) -> None:
         _log.warning("the master is gone; finishing what is open, then leaving")
@@ -121,6 +131,7 @@ class _Worker:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             self._deadlines.sweep(self._loop.time())
+            self._tell(time.time())
 
     def _open_connections(self) -> list[TlsTransport]:
         return [item for item in self._deadlines if isinstance(item, TlsTransport)]

@@ -18,7 +18,7 @@ however busy, as Apache's ring does, with its counting to the last exception; th
 
 What readers write. Each counts hits and misses on a line of its own. Of an entry they write, on a line that holds
 nothing else, when it was last stapled, how often, and that it was found over: words that several write at once, where
-any of the values written is good enough. Hits close together are written together (`reader.TELL_INTERVAL_S`).
+any of the values written is good enough. Hits of one second are written together (`CacheReader.tell`).
 
 What a file proves. Nothing: after `Segment.distrust` what an earlier run left is not served until the keeper, which
 has verified it again, vouches for it entry by entry.

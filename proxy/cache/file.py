@@ -140,6 +140,12 @@ def _open_locked(path: str, more_flags: int) -> int:
             raise StartError(
                 f"stapling cache {path}: the file belongs to another user: remove it, or give another path"
             )
+        if status.st_nlink > 1:
+            # Whoever has the other name may be kept away from this one, and yet read the file or cut it short.
+            raise StartError(
+                f"stapling cache {path}: the file has another name as well, a hard link: remove either,"
+                " or give another path"
+            )
         try:
             # The lock belongs to this opening: it lasts until the last process forked from here closes it or ends.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

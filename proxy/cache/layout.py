@@ -28,6 +28,8 @@ from typing import Literal, get_args
 DEFAULT_SIZE_BYTES = 524_288
 MIN_SIZE_BYTES = 8192
 MAX_SIZE_BYTES = 4_294_967_295
+ADVISED_SIZES = tuple(1 << exponent for exponent in range(13, 32))
+"""The powers of two that an argument can say."""
 PROVIDERS = ("shmcb", "default")
 """Apache registers shmcb under both names."""
 
@@ -183,8 +185,7 @@ def geometry(size_bytes: int) -> Geometry:
 
 def size_for(response_bytes: int) -> int | None:
     """Return the smallest power of two that holds such a response as an argument's size; None: there is none."""
-    sizes = (1 << exponent for exponent in range(13, 32))
-    return next((size for size in sizes if geometry(size).data_bytes_per_subcache >= response_bytes), None)
+    return next((size for size in ADVISED_SIZES if geometry(size).data_bytes_per_subcache >= response_bytes), None)
 
 
 def header(size_bytes: int, eviction: Eviction = "lru") -> bytes:

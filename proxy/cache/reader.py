@@ -33,38 +33,40 @@ The usual write is over by then. One that makes room takes longer, and a writer 
 neither is waited for.
 """
 
-TELL_INTERVAL_S = 0.01
-"""How long hits of one entry are only counted here, before the memory is told of them with the next one.
+TELL_INTERVAL_S = 1.0
+"""How long hits of one entry are only counted here after the memory was told of one.
 
-So that its line is not written in each handshake, which costs as much as all the rest. The figures, and what LRU goes
-by, are behind by this much of one reader's traffic at most.
+So that neither its line nor the slot's is touched in each handshake: with very many entries both are far away from the
+processor, and that costs more than all the rest. What LRU goes by is behind by this much at most.
 """
 
 _LARGEST_COUNT = 2**63
-_NOTHING = (-math.inf, None, 0)
+_NEVER = -math.inf
+_NOTHING = (_NEVER, None, 0)
+_UNREAD = -1
+"""No sequence number is equal to it."""
 
 
 class _Held:
-    """What was read under one key. The response is served from `told_at` on, before `tell_at`, without a second look.
+    """What was read under one key. Before `count_until` a hit is counted here and the memory is not told of it.
 
-    Then the memory is told of the hits, unless `serve_until` has come.
+    That is never after `serve_until`, and `_NEVER` unless the record is among those that `CacheReader.tell` looks at.
     """
 
-    __slots__ = ("hits", "response", "sequence", "sequence_at", "serve_until", "slot_at", "tell_at", "told_at")
+    __slots__ = ("count_until", "hits", "key", "response", "sequence", "sequence_at", "serve_until", "slot_at")
 
-    def __init__(
-        self, sequence_at: int, sequence: int, serve_until: float, response: bytes | None, slot_at: int, hits: int
-    ) -> None:
+    def __init__(self, key: bytes, sequence_at: int) -> None:
+        self.key = key
         self.sequence_at = sequence_at
-        self.sequence = sequence
-        self.serve_until = serve_until
-        self.response = response
+        self.sequence = _UNREAD
+        self.serve_until: float = _NEVER
+        self.response: bytes | None = None
         """None: there was nothing."""
-        self.slot_at = slot_at
+        self.slot_at = 0
         """Its first word."""
-        self.hits = hits
+        self.hits = 0
         """Not yet told."""
-        self.told_at = self.tell_at = -math.inf
+        self.count_until = _NEVER
 
 
 class CacheReader:
@@ -75,6 +77,7 @@ class CacheReader:
     """
 
     __slots__ = (
+        "_counting",
         "_data_bytes",
         "_held",
         "_hits_at",
@@ -83,6 +86,8 @@ class CacheReader:
         "_max_held",
         "_places",
         "_raw",
+        "_sequences",
+        "_tell_at",
         "_times",
         "_words",
     )
@@ -96,6 +101,10 @@ class CacheReader:
         self._mask = shape.subcaches - 1
         self._keys_bytes = shape.indexes_per_subcache * KEY_BYTES
         self._data_bytes = shape.data_bytes_per_subcache
+        # Of each subcache the last one read: one object for all its records, which costs less than one for each.
+        self._sequences = [_UNREAD] * shape.subcaches
+        self._tell_at = _NEVER
+        self._counting: set[_Held] = set()
         self._held: dict[bytes, _Held] = {}
         # As many as the segment has: so the copies of one worker take about as much memory as the segment at most.
         self._max_held = shape.entries
@@ -112,56 +121,89 @@ class CacheReader:
 
     def get(self, key: bytes, now_s: float) -> bytes | None:
         """Return the response to staple at `now_s` (unix time), or None."""
-        held = self._held.get(key)
-        if held is None or self._words[held.sequence_at] != held.sequence:
-            held = self._read(key)
-        if held.told_at <= now_s < held.tell_at:
+        try:
+            held = self._held[key]
+        except KeyError:
+            held = self._meet(key, now_s)
+        if self._words[held.sequence_at] == held.sequence and now_s < held.count_until:
             held.hits += 1
             return held.response
         return self._look_again(held, now_s)
 
+    def tell(self, now_s: float) -> None:
+        """Tell the memory of all hits that were only counted; to be called each second, and before the process ends.
+
+        For the entries that are not asked for any more: the others tell by themselves.
+        """
+        counting, self._counting = self._counting, set()
+        for held in counting:
+            if not held.hits or self._is_current(held) or self._read(held):
+                self._tell(held, min(now_s, held.serve_until))
+                held.count_until = _NEVER
+            else:
+                self._counting.add(held)  # the writer is in the middle; the next time it will not be
+
     def _look_again(self, held: _Held, now_s: float) -> bytes | None:
-        """Compare with the end, and tell the memory; also when the clock was set back."""
-        words = self._words
+        """Read if it must be, compare with the end, and tell the memory."""
+        was_current = self._is_current(held)
+        is_current = was_current or self._read(held)
         if now_s < held.serve_until:
-            self._times[held.slot_at + STAMP_WORD] = now_s
-            words[held.slot_at + HITS_WORD] += held.hits + 1
-            words[self._hits_at] += held.hits + 1
-            held.hits = 0
-            held.told_at, held.tell_at = now_s, min(now_s + TELL_INTERVAL_S, held.serve_until)
+            held.hits += 1
+            if is_current:
+                self._tell(held, now_s)
+            if was_current or held.hits:
+                self._counting.add(held)
+                if not self._tell_at - TELL_INTERVAL_S <= now_s < self._tell_at:  # also when the clock was set back
+                    self._tell_at = now_s + TELL_INTERVAL_S
+                held.count_until = min(self._tell_at, held.serve_until)
             return held.response
         if held.response is not None:
             self._times[held.slot_at + SEEN_OVER_WORD] = held.serve_until
-        words[self._hits_at] += held.hits
-        held.hits = 0
-        words[self._hits_at + 1] += 1
+        self._words[self._hits_at + 1] += 1
         return None
+
+    def _is_current(self, held: _Held) -> bool:
+        return self._words[held.sequence_at] == held.sequence
+
+    def _tell(self, held: _Held, stapled_s: float) -> None:
+        if not held.hits:
+            return
+        if held.response is not None:  # or the entry has gone meanwhile
+            self._times[held.slot_at + STAMP_WORD] = stapled_s
+            self._words[held.slot_at + HITS_WORD] += held.hits
+        self._words[self._hits_at] += held.hits
+        held.hits = 0
 
     def _make_countable(self, at: int) -> None:
         # Adding to a damaged word may not raise in a handshake; no count comes near to this by itself.
         if self._words[at] > _LARGEST_COUNT:
             self._words[at] = 0
 
-    def _read(self, key: bytes) -> _Held:
-        place = self._places[key[0] & self._mask]
-        sequence_at, words = place.sequence_at, self._words
-        before = self._held.get(key)
+    def _meet(self, key: bytes, now_s: float) -> _Held:
+        """Make a record for a key, which is yet to be read."""
+        if len(self._held) >= self._max_held:
+            self.tell(now_s)
+            self._held.clear()
+        held = self._held[key] = _Held(key, self._places[key[0] & self._mask].sequence_at)
+        return held
+
+    def _read(self, held: _Held) -> bool:
+        """Read what there is now under the key; False: the writer did not let us, and the record is as it was."""
+        number = held.key[0] & self._mask
+        place, words = self._places[number], self._words
         for _ in range(MAX_ATTEMPTS):
-            sequence = words[sequence_at]
+            sequence = words[place.sequence_at]
             if sequence & 1:
                 continue
-            serve_until, response, slot_at = self._copy(place, key)
-            if words[sequence_at] == sequence:
-                if before is None and len(self._held) >= self._max_held:
-                    self._forget()
-                hits = before.hits if before else 0
-                held = self._held[key] = _Held(sequence_at, sequence, serve_until, response, slot_at, hits)
-                return held
-        return before or _Held(0, 0, *_NOTHING, 0)
-
-    def _forget(self) -> None:
-        self._words[self._hits_at] += sum(held.hits for held in self._held.values())
-        self._held.clear()
+            found = self._copy(place, held.key)
+            if words[place.sequence_at] == sequence:
+                if sequence != self._sequences[number]:
+                    self._sequences[number] = sequence
+                held.sequence = self._sequences[number]
+                held.serve_until, held.response, held.slot_at = found
+                held.count_until = min(held.count_until, held.serve_until)
+                return True
+        return False
 
     def _copy(self, place: Place, key: bytes) -> tuple[float, bytes | None, int]:
         """Copy the entry and check its sum. What the writer does meanwhile makes it wrong, never raise."""

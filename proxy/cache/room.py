@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import accumulate, count
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from proxy.cache.layout import HOLE, RING_RECORD_BYTES, USED
+from proxy.cache.layout import ADVISED_SIZES, HOLE, RING_RECORD_BYTES, USED, geometry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from proxy.cache.layout import Geometry
+    from proxy.cache.layout import Eviction, Geometry
+
+TYPICAL_RESPONSE_BYTES = 2048
+"""What to reckon with before there is a response: one that carries its signer's certificate, with RSA keys."""
 
 
 class Slot(NamedTuple):
@@ -181,3 +184,27 @@ def first_gap(slots: Iterable[Slot], shape: Geometry, length: int) -> int | None
 def in_order_of_data(slots: Iterable[Slot]) -> list[Slot]:
     """Sort by offset; an empty one, which lies on the next, before it."""
     return sorted(slots, key=attrgetter("offset", "length"))
+
+
+# --- how many there is room for ---
+
+
+def count_fitting(lengths: Mapping[bytes, int], shape: Geometry, eviction: Eviction) -> int:
+    """Tell how many responses, of these lengths under these keys, can be held at a time.
+
+    A key has one subcache only, so some may go while there is room elsewhere.
+    """
+    overhead = RING_RECORD_BYTES if eviction == "fifo" else 0
+    subcaches: dict[int, list[int]] = {}
+    for key, length in lengths.items():
+        subcaches.setdefault(key[0] & (shape.subcaches - 1), []).append(length + overhead)
+    return sum(
+        sum(end <= shape.data_bytes_per_subcache for end in accumulate(sorted(records)[: shape.indexes_per_subcache]))
+        for records in subcaches.values()
+    )
+
+
+def size_for_all(lengths: Mapping[bytes, int], eviction: Eviction, least_bytes: int) -> int | None:
+    """Return the smallest power of two of at least so many bytes that has room for all; None: there is none."""
+    sizes = (size for size in ADVISED_SIZES if size >= least_bytes)
+    return next((size for size in sizes if count_fitting(lengths, geometry(size), eviction) == len(lengths)), None)

@@ -145,6 +145,7 @@ def test_each_staple_leaves_its_time_and_is_counted(small):
     small.times[small.geometry.places()[0].slots_at // 8 + STAMP_WORD] = float("nan")
     for now in (NOW + 1, NOW + 1.5):
         reader.get(key(1), now)
+        reader.tell(now)
         assert writer.get(key(1)).last_stapled_s == now
     writer.put(key(1), b"new", NOW + 950, NOW + 2)
     assert (writer.get(key(1)).last_stapled_s, writer.get(key(1)).hits) == (NOW + 1.5, 2)
@@ -216,11 +217,11 @@ def test_each_key_lives_in_the_subcache_of_its_first_byte():
     for number in range(40):
         writer.put(key(number), key(number), NOW + 10, NOW)
     assert [reader.get(key(number), NOW) for number in range(40)] == [key(number) for number in range(40)]
-    held = dict(reader._held)
+    copies = {each: held.response for each, held in reader._held.items()}
     writer.put(key(41), b"x", NOW + 10, NOW)
     for number in range(40):
         reader.get(key(number), NOW)
-    changed = {entry[0] for entry in reader._held if reader._held[entry] != held[entry]}
+    changed = {each[0] for each, held in reader._held.items() if held.response is not copies[each]}
     assert changed == set(range(1, 40, 4))
     assert reader.get(key(1), NOW) is None
     segment.close()

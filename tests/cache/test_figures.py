@@ -128,35 +128,93 @@ def test_each_reader_counts_on_its_own_line(small):
     assert 0 < CacheWriter(small).get(key(1)).hits <= 3 * reads + 1
 
 
-def test_hits_close_together_are_told_with_the_next_one(small):
-    """Each entry's within a hundredth of a second; none is lost when it is replaced, is over, or goes."""
+@pytest.fixture
+def busy(small):
+    """Writer and reader, and how often the memory says that they hit, in all and key(1)."""
     writer, reader = CacheWriter(small), CacheReader(small)
-
-    def hits():
-        return counts_of(small)[Counter.RETRIEVE_HITS]
-
     writer.put(key(1), b"one", NOW + 100, NOW)
-    for _ in range(4):
+    return writer, reader, lambda: (counts_of(small)[Counter.RETRIEVE_HITS], writer.get(key(1)).hits)
+
+
+def test_hits_close_together_are_told_with_the_next_one(busy):
+    """The first ones at once, each further one within a second of an entry's traffic, also after a clock set back."""
+    writer, reader, told = busy
+    for _ in range(6):
         assert reader.get(key(1), NOW) == b"one"
-    assert (hits(), writer.get(key(1)).hits) == (1, 1)
+    assert told() == (2, 2)
     reader.get(key(1), NOW + TELL_INTERVAL_S)
-    assert (hits(), writer.get(key(1)).hits) == (5, 5)
-    reader.get(key(1), NOW + TELL_INTERVAL_S)
-    reader.get(key(1), NOW - 50)  # the clock was set back
-    assert (hits(), writer.get(key(1)).last_stapled_s) == (7, NOW - 50)
-    reader.get(key(1), NOW - 50)
-    writer.put(key(1), b"new", NOW + 100, NOW)
-    assert reader.get(key(1), NOW - 50) == b"new"
-    assert (hits(), writer.get(key(1)).hits) == (9, 9)
-    reader.get(key(1), NOW - 50)
-    assert reader.get(key(1), NOW + 100) is None
-    assert hits() == 10
-    reader.get(key(1), NOW)
-    reader.get(key(1), NOW)
-    assert hits() == 11
+    assert (told(), writer.get(key(1)).last_stapled_s) == ((7, 7), NOW + TELL_INTERVAL_S)
+    reader.tell(NOW + TELL_INTERVAL_S)
+    for _ in range(3):
+        reader.get(key(1), NOW - 50)
+    assert (told(), writer.get(key(1)).last_stapled_s) == ((8, 8), NOW - 50)
+    reader.tell(NOW - 49)
+    assert (told(), writer.get(key(1)).last_stapled_s) == ((10, 10), NOW - 49)
+    reader.tell(NOW)
+    assert (told(), writer.get(key(1)).last_stapled_s) == ((10, 10), NOW - 49)
+
+
+def test_no_hit_is_lost_when_its_entry_is_replaced(busy):
+    """Nor counted for another entry that has its slot now."""
+    writer, reader, told = busy
+    for _ in range(6):
+        reader.get(key(1), NOW)
+    writer.put(key(1), b"new", NOW + 90, NOW)
+    reader.tell(NOW)
+    assert told() == (6, 6)
+    for _ in range(6):
+        assert reader.get(key(1), NOW) == b"new"
+    writer.put(key(1), b"newer", NOW + 80, NOW)
+    assert reader.get(key(1), NOW + 80) is None
+    reader.tell(NOW + 95)
+    assert told() == (12, 12)
+    assert writer.get(key(1)).last_stapled_s == NOW + 80  # and not after its end
+    writer.put(key(1), b"one", NOW + 200, NOW)
+    for _ in range(6):
+        reader.get(key(1), NOW + 100)
+    writer.remove(key(1))
+    writer.put(key(2), b"two", NOW + 200, NOW + 100)
+    reader.tell(NOW + 100)
+    assert (writer.get(key(2)).hits, writer.get(key(2)).last_stapled_s) == (0, None)
+    writer.put(key(1), b"one", NOW + 200, NOW + 100)
+    assert told() == (18, 0)
+
+
+def test_hits_are_told_when_the_first_level_is_emptied(busy):
+    _, reader, told = busy
+    for _ in range(6):
+        reader.get(key(1), NOW)
     for number in range(10, 15):
         reader.get(key(number), NOW)  # more than the first level takes
-    assert hits() == 12
+    assert told() == (6, 6)
+
+
+def test_hits_in_the_middle_of_a_write_are_told_after_it(busy, small):
+    """The writer has died there: what was kept is served, and counted once the next writer has come."""
+    _, reader, told = busy
+    for _ in range(6):
+        reader.get(key(1), NOW)
+    small.words[small.geometry.places()[0].sequence_at] |= 1
+    for _ in range(3):
+        assert reader.get(key(1), NOW) == b"one"
+    reader.tell(NOW)
+    assert told() == (2, 2)
+    CacheWriter(small)
+    reader.tell(NOW)
+    assert told() == (9, 9)
+
+
+def test_a_new_end_counts_at_once(busy):
+    """Also when it was only read to tell the hits of the response before."""
+    writer, reader, _ = busy
+    for _ in range(3):
+        reader.get(key(1), NOW)
+    writer.put(key(1), b"new", NOW + 0.5, NOW)
+    reader.tell(NOW)
+    assert reader.get(key(1), NOW + 0.4) == b"new"
+    assert reader.get(key(1), NOW + 0.4) == b"new"
+    assert reader.get(key(1), NOW + 0.4) == b"new"
+    assert reader.get(key(1), NOW + 0.5) is None
 
 
 def test_damaged_counts_begin_anew(small):

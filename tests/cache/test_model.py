@@ -116,16 +116,19 @@ class LruMachine(Machine):
         used = (old.last_stapled_s, old.hits, old.refresh_at_s) if old else (None, 0, None)
         self.held[key] = Entry(key, response, serve_until, self.now, *used)
 
-    @rule(key=st.sampled_from(KEYS))
-    def get(self, key):
-        self.now += 1
+    @rule(key=st.sampled_from(KEYS), times=st.integers(1, 4), step_s=st.sampled_from((0.25, 1.0)))
+    def get(self, key, times, step_s):
+        """The time of the telling counts for the hits before it."""
+        self.now += step_s
         entry = self.held.get(key)
         expected = entry.response if entry and self.now < entry.serve_until_s else None
-        assert self.reader.get(key, self.now) == expected
+        assert [self.reader.get(key, self.now) for _ in range(times)] == [expected] * times
         assert CacheReader(self.segment).get(key, self.now) == expected
+        self.reader.tell(self.now)
         if entry and expected is not None:
+            hits = entry.hits + times + 1
             self.held[key] = Entry(
-                key, entry.response, entry.serve_until_s, entry.stored_s, self.now, entry.hits + 2, entry.refresh_at_s
+                key, entry.response, entry.serve_until_s, entry.stored_s, self.now, hits, entry.refresh_at_s
             )
             self.recency[key] = self.now
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cache import layout
 from proxy.cache.entries import whole_entries
 from proxy.cache.layout import CacheArgument
 from proxy.cache.segment import Segment
@@ -74,6 +75,7 @@ def test_entries_survive_a_kill(tmp_path):
     """What was written is in the file, though nobody closed it."""
     program = f"""
 import os, signal
+from proxy.cache import layout
 from proxy.cache.entries import whole_entries
 from proxy.cache.layout import CacheArgument
 from proxy.cache.segment import Segment
@@ -209,6 +211,19 @@ def test_a_symbolic_link_is_not_followed(tmp_path):
     assert (tmp_path / "target").read_bytes() == b""
 
 
+@pytest.mark.parametrize("content", [b"", layout.header(8192)])
+def test_a_file_with_a_second_name_is_refused(tmp_path, content):
+    """It could be cut short under that one, which would kill whoever has it mapped. Nothing is done to it."""
+    (tmp_path / "other").write_bytes(content)
+    (tmp_path / "c").hardlink_to(tmp_path / "other")
+    told = "the file has another name as well, a hard link: remove either, or give another path"
+    assert refusal(tmp_path / "c") == f"stapling cache {tmp_path / 'c'}: {told}"
+    assert (tmp_path / "other").read_bytes() == content
+    (tmp_path / "other").unlink()
+    with attached(tmp_path / "c"):
+        pass
+
+
 def test_other_places_are_refused_with_one_sentence(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").touch()
@@ -238,6 +253,7 @@ def test_a_full_file_system_leaves_nothing_half_made(tmp_path):
     """The space is taken at the start: a hole found later would kill the process that writes to it."""
     program = f"""
 import resource, signal
+from proxy.cache import layout
 from proxy.cache.entries import whole_entries
 from proxy.cache.layout import CacheArgument
 from proxy.cache.segment import Segment
