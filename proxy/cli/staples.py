@@ -27,7 +27,9 @@ LEAST_TABLE_COLUMNS = 160
 
 @click.command(short_help="Look into the stapling cache, also while it is in use.")
 @click.argument("file", metavar="FILE")
-@click.argument("action", metavar="[show|export]", required=False, type=click.Choice(("show", "export")))
+@click.argument(
+    "action", metavar="[show|export|refresh]", required=False, type=click.Choice(("show", "export", "refresh"))
+)
 @click.argument("name", metavar="[NAME]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="The list as one JSON object.")
 @click.option(
@@ -49,6 +51,7 @@ def staples(
     \b
     FILE show NAME      print one response as `openssl ocsp -resp_text` does
     FILE export NAME    write one response's DER, to standard output without -o
+    FILE refresh NAME   have the responders asked now; FILE is a configuration with `admin.socket`
 
     NAME is a host name of the configuration, a serial number, or a key or its beginning.
 
@@ -60,6 +63,10 @@ def staples(
       stapleproxy staples stapleproxy.toml export www.example.com -o www.der
     """  # noqa: D301  \b is click's mark for lines to leave as they are
     _check_usage(action, name, as_json=as_json, naming=naming, output=output)
+    if action == "refresh":
+        assert name is not None  # or _check_usage would have refused
+        _refresh(Path(file), name)
+        return
     source = _source(file)
     path, known = source.path, source.known
     with _looked_into(path) as segment:
@@ -103,7 +110,7 @@ def _check_usage(
     if action is not None and name is None:
         raise click.UsageError(f"a NAME is missing: FILE {action} NAME")
     if (as_json and naming) or (action is not None and (as_json or naming)):
-        raise click.UsageError("--json and --figures are each without the other, and without show and export")
+        raise click.UsageError("--json and --figures are each without the other, and without show, export and refresh")
     if output is not None and action != "export":
         raise click.UsageError("-o is for export only")
 
@@ -213,6 +220,30 @@ def _show(row: Row) -> None:
         click.echo(response_text(row.response), nl=False)
     except ValueError as error:
         raise StapleproxyError(f"{row.key}: {error}") from error
+
+
+def _refresh(file: Path, name: str) -> None:
+    from proxy.cli.adminclient import ask
+    from proxy.settings.toml import in_file, load
+    from proxy.staples import LEAST_KEY_DIGITS
+
+    path = load(file).admin.socket
+    if path is None:
+        raise in_file(file, ConfigError(Problem("admin.socket", "is not set: there is nobody to tell")))
+    wanted = name.lower().rstrip(".")
+    staples = ask(path, "/api/staples")["staples"]
+    assert isinstance(staples, list)
+    found = [
+        each
+        for each in staples
+        if wanted in {*each["names"], each["serial"]}
+        or (len(wanted) >= LEAST_KEY_DIGITS and each["key"].startswith(wanted))
+    ]
+    if not found:
+        raise StartError(f"{file}: no certificate for {name!r} is stapled: stapleproxy check lists them")
+    for each in found:
+        ask(path, f"/api/staples/{each['key']}/refresh", "POST")
+        click.echo(f"{each['certificate']}: its responders are being asked")
 
 
 def _export(row: Row, output: Path | None) -> None:

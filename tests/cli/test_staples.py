@@ -322,7 +322,7 @@ def test_a_cache_in_memory_cannot_be_looked_into(tmp_path):
     [
         (["show"], "a NAME is missing"),
         (["list"], "'list' is not one of 'show', 'export'"),
-        (["show", "x", "--json"], "without show and export"),
+        (["show", "x", "--json"], "without show, export and refresh"),
         (["--json", "--figures", "apache"], "each without the other"),
         (["show", "x", "-o", "y"], "-o is for export only"),
     ],
