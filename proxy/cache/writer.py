@@ -28,14 +28,13 @@ from proxy.cache.layout import (
     WORD_BYTES,
     Counter,
 )
-from proxy.cache.room import first_gap, in_order_of_data, ring_bytes, room_by_fifo, room_by_lru, without
+from proxy.cache.room import Slot, first_gap, in_order_of_data, ring_bytes, room_by_fifo, room_by_lru, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from proxy.cache.entries import Entry
     from proxy.cache.layout import Place
-    from proxy.cache.room import Slot
     from proxy.cache.segment import Segment
 
 logger = logging.getLogger(__name__)
@@ -97,7 +96,7 @@ class CacheWriter:
     def get(self, key: bytes) -> Entry | None:
         """Return the entry, expired or not; None when there is no whole one."""
         place = self._place(key)
-        held = (entry_of(self._segment, place, slot) for slot in self._live(place) if slot.key == key)
+        held = (entry_of(self._segment, place, slot) for slot in self._of_key(place, key))
         return next((entry for entry in held if entry), None)
 
     def remove(self, key: bytes) -> bool:
@@ -117,17 +116,16 @@ class CacheWriter:
     def vouch_for(self, key: bytes) -> None:
         """Let an entry be served that was there when the segment was attached to: it has been verified again."""
         place = self._place(key)
-        for slot in self._live(place):
-            if slot.key == key and slot.generation != self._generation:
+        for slot in self._of_key(place, key):
+            if slot.generation != self._generation:
                 with self._writing(place):  # readers keep that there was nothing to serve
                     self._segment.words[self._slot_word(place, slot.number) + GENERATION_WORD] = self._generation
 
     def note_refresh(self, key: bytes, refresh_at_s: float) -> None:
         """Note when the next response will be asked for. Nothing here goes by it: it is for who looks on."""
         place = self._place(key)
-        for slot in self._live(place):
-            if slot.key == key:
-                self._segment.times[self._slot_word(place, slot.number) + REFRESH_WORD] = refresh_at_s
+        for slot in self._of_key(place, key):
+            self._segment.times[self._slot_word(place, slot.number) + REFRESH_WORD] = refresh_at_s
 
     @property
     def _generation(self) -> int:
@@ -143,6 +141,18 @@ class CacheWriter:
 
     def _live(self, place: Place) -> list[Slot]:
         return [slot for slot in slots_of(self._segment, place) if slot.is_live]
+
+    def _of_key(self, place: Place, key: bytes) -> Iterator[Slot]:
+        """Read the live slots of a key, and no others: a subcache can have many hundreds."""
+        keys = bytes(self._segment.raw[place.keys_at : place.keys_at + self._shape.indexes_per_subcache * KEY_BYTES])
+        at = keys.find(key)
+        while at >= 0:
+            number, within = divmod(at, KEY_BYTES)
+            if not within:
+                slot = Slot(number, key, *SLOT.unpack_from(self._segment.raw, place.slots_at + number * SLOT.size))
+                if slot.is_live:
+                    yield slot
+            at = keys.find(key, at + 1)
 
     def _slot_word(self, place: Place, number: int) -> int:
         return (place.slots_at + number * SLOT.size) // WORD_BYTES

@@ -21,12 +21,22 @@ class _Lane:
     """Of certificates for which nothing is held."""
     others: deque[CacheKey] = field(default_factory=deque)
     under_way: int = 0
+    is_others_turn: bool = False
     next_s: float = -math.inf
     """When one more may begin, if those before had been evenly spaced."""
 
     @property
     def waiting(self) -> int:
         return len(self.urgent) + len(self.others)
+
+    def pop(self) -> CacheKey:
+        """Take those without a staple first, but not twice in a row while others wait.
+
+        They come back each minute: where a responder refuses many, they alone could fill the lane for ever.
+        """
+        queue = self.others if self.others and (self.is_others_turn or not self.urgent) else self.urgent
+        self.is_others_turn = queue is self.urgent
+        return queue.popleft()
 
 
 class Lanes:
@@ -62,7 +72,7 @@ class Lanes:
             while lane.waiting and lane.under_way < self._at_once and lane.next_s - self._burst_s <= now_s:
                 lane.under_way += 1
                 lane.next_s = max(lane.next_s, now_s) + self._interval_s
-                begun.append((name, (lane.urgent or lane.others).popleft()))
+                begun.append((name, lane.pop()))
             if not lane.waiting and not lane.under_way and lane.next_s <= now_s:
                 del self._lanes[name]  # as good as new
         return begun

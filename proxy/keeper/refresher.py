@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 LONGEST_NAP_S = 60.0
 _TAKEN_OVER_AT_ONCE = 64
 """Verifications of stored responses in a row, about 20 ms, before anything else gets its turn."""
+_QUEUED_AT_ONCE = 1_000
+"""Certificates that are due, about 6 ms, before anything else gets its turn: at a first start all are due."""
 
 _LOG = logging.getLogger("stapleproxy.keeper")
 
@@ -157,7 +159,8 @@ class Refresher:
         if not watched.certificate.responder_urls:
             return
         if watched.held(self._now()) and staple:
-            self._schedule(watched, policy.half_life(staple, self._jitter()))
+            watched.jitter = self._jitter()
+            self._schedule(watched, policy.first_refresh(staple, self._now(), watched.jitter, self._pace))
         else:
             self._unasked.add(watched.identity.cache_key)
             self._schedule(watched, self._now())
@@ -169,7 +172,9 @@ class Refresher:
         if now_s < self._looked_s - LONGEST_NAP_S:  # the clock was set back: what was due in an hour still is
             self._move_by(now_s - self._looked_s)
         self._looked_s = now_s
-        while self._heap and self._heap[0][0] <= now_s:
+        for _ in range(_QUEUED_AT_ONCE):
+            if not self._heap or self._heap[0][0] > now_s:
+                break
             due_s, key = heapq.heappop(self._heap)
             if self._watched[key].due_s == due_s:  # else it was put elsewhere since
                 self._begin_round(self._watched[key])
@@ -178,6 +183,9 @@ class Refresher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         next_s = min(self._heap[0][0] if self._heap else math.inf, self._lanes.next_s())
+        if next_s <= now_s:  # more is due than is queued at once
+            await asyncio.sleep(0)
+            return
         try:
             async with asyncio.timeout(min(max(next_s - now_s, 0.0), LONGEST_NAP_S)):
                 await self._woken.wait()
@@ -220,7 +228,7 @@ class Refresher:
             due = await self._ask(watched, lane)
         except Exception:  # noqa: BLE001  the edge of a task: a mistake of ours must not end the refreshing
             self._log.exception("%s: the attempt broke", watched.identity.label)
-            due = self._now() + timedelta(seconds=self._pace.retry_max_s)
+            due = self._now() + timedelta(seconds=min(self._pace.retry_max_s, policy.WITHOUT_STAPLE_MAX_PAUSE_S))
         finally:
             self._lanes.leave(lane)
             self._woken.set()
@@ -250,8 +258,10 @@ class Refresher:
         watched.working = (watched.working + number) % len(watched.certificate.responder_urls)
         watched.failures, watched.troubles = 0, ()
         watched.successes += 1
-        now, jitter = self._now(), self._jitter()
-        due = policy.next_refresh(answer.staple, now, jitter, self._pace, answer.max_age_s)
+        if before is None or before.der != answer.staple.der:
+            watched.jitter = self._jitter()
+        now = self._now()
+        due = policy.next_refresh(answer.staple, now, watched.jitter, self._pace, answer.max_age_s)
         self._reporter.accepted(watched, before, answer.staple, url, now, due)
         return due
 

@@ -41,6 +41,8 @@ class Watched:
     """None: not found yet."""
     newest: Staple | None = None
     """The issuer's newest word, 'good' or 'revoked'. It outlives its end: an older one stays an older one."""
+    jitter: float = 0.0
+    """Drawn once for `newest`: a responder that repeats itself is not asked at ever other moments."""
     is_by_hand: bool = False
     """`newest` comes from the staple file: it is stapled whatever it says."""
     etag: tuple[str, str] | None = None

@@ -5,8 +5,8 @@ The schedule of one certificate:
 1. A new response is refreshed at half of its life, a tenth of the life sooner or less, by a jitter drawn once for it.
 2. Past that point, because the responder still gives the same response: when half of what remains is over, so the
    questions come closer together as the end does.
-3. `refresh_min_s` and `refresh_max_s` bound both. The lower bound gives way to the response's end: it is never more
-   than half of what remains.
+3. `refresh_min_s` and `refresh_max_s` bound both, the latter with the same jitter: what was fetched together drifts
+   apart. The lower bound gives way to the response's end: it is never more than half of what remains.
 4. `Cache-Control` may put a refresh off, to at most three quarters of what remains, and never hurries one.
 5. After a failure: `retry_min_s`, doubled each time up to `retry_max_s`; while a staple is held, half of what remains
    of it if that is sooner, but not sooner than `retry_min_s`.
@@ -69,8 +69,17 @@ def next_refresh(staple: Staple, now: datetime, jitter: float, pace: Pace, max_a
         due_s = remaining_s / 2
     if max_age_s is not None:
         due_s = max(due_s, min(max_age_s, remaining_s * _LATEST))
-    due_s = min(max(due_s, min(pace.refresh_min_s, remaining_s / 2)), pace.refresh_max_s)
+    due_s = min(max(due_s, min(pace.refresh_min_s, remaining_s / 2)), _longest_s(jitter, pace))
     return now + timedelta(seconds=max(due_s, LEAST_PAUSE_S))
+
+
+def first_refresh(staple: Staple, now: datetime, jitter: float, pace: Pace) -> datetime:
+    """When to ask for one that an earlier run left: at once where that is due."""
+    return min(half_life(staple, jitter), now + timedelta(seconds=_longest_s(jitter, pace)))
+
+
+def _longest_s(jitter: float, pace: Pace) -> float:
+    return min(max(pace.refresh_max_s * (1 - 2 * _JITTERED_LIFE * jitter), pace.refresh_min_s), pace.refresh_max_s)
 
 
 def retry_pause_s(

@@ -95,3 +95,18 @@ def test_never_more_than_the_rate_and_nobody_forgotten(
     for first in range(count):
         for last in range(first, count):
             assert last - first + 1 <= at_once + (started[last] - started[first]) * per_second + 1e-6
+
+
+def test_those_refused_again_and_again_do_not_keep_the_others_waiting() -> None:
+    """They come back each minute; a responder that refuses many would have no time left for its other certificates."""
+    lanes = Lanes(1, 1000)
+    for number in range(3):
+        lanes.enter("a", key(number), urgent=True)
+    lanes.enter("a", key(9), urgent=False)
+    order = []
+    for now_s in range(4):
+        (number,) = begun(lanes, now_s)
+        order.append(number)
+        lanes.leave("a")
+        lanes.enter("a", key(number), urgent=number != 9)
+    assert order == [0, 9, 1, 9]

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from proxy.errors import Reason, StapleRejected
-from proxy.ocsp.policy import LEAST_PAUSE_S, Pace, half_life, may_replace, next_refresh, retry_pause_s
+from proxy.ocsp.policy import LEAST_PAUSE_S, Pace, first_refresh, half_life, may_replace, next_refresh, retry_pause_s
 from proxy.ocsp.response import CertStatus, Rules, Staple
 from proxy.settings.model import StaplingSettings
 
@@ -42,6 +42,7 @@ def wait_s(
         ({"life_s": DAY, "now_s": HOUR}, DAY / 2 - HOUR),
         ({"life_s": DAY, "jitter": 0.5}, DAY * 0.45),
         ({"life_s": 7 * DAY}, PACE.refresh_max_s),
+        ({"life_s": 7 * DAY, "jitter": 0.5}, PACE.refresh_max_s * 0.9),
         ({"life_s": 10}, 5),
         ({"life_s": 50}, 25),
         ({"life_s": 61}, 30.5),
@@ -59,6 +60,7 @@ def wait_s(
         "half of its life, fetched later",
         "up to a tenth of it sooner",
         "but not later than the greatest spacing",
+        "which is jittered too, or all that began together would ask together for ever",
         "ten-second responses: the least spacing gives way",
         "so for one shorter than twice the least spacing",
         "just longer than that",
@@ -96,6 +98,16 @@ def test_a_refresh_is_in_the_future_bounded_and_before_the_end(life_s, lived, ji
     assert waited_s <= max(pace.refresh_max_s, LEAST_PAUSE_S) + 1e-3
     if remaining_s > 2 * LEAST_PAUSE_S:
         assert waited_s <= remaining_s * 0.75 + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("life_s", "now_s", "expected_s"),
+    [(DAY, HOUR, DAY / 2), (DAY, DAY * 0.6, DAY / 2), (90 * DAY, HOUR, HOUR + PACE.refresh_max_s)],
+    ids=["at half-life", "which may be over", "within the greatest spacing"],
+)
+def test_first_refresh(life_s, now_s, expected_s):
+    """A staple that an earlier run left is refreshed as if it had been fetched now, or at once."""
+    assert first_refresh(staple(life_s), at(now_s), 0.0, PACE) == at(expected_s)
 
 
 @given(lives, jitters, jitters)
