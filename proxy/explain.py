@@ -15,7 +15,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID as Access
 
 from proxy.errors import FetchFailed, StapleRejected
 from proxy.identity import access_uris, dns_names, find_issuer, is_self_signed, one_line, says_must_staple
-from proxy.ocsp.response import Rules, require_good, verify
+from proxy.ocsp.response import CertStatus, Rules, require_good, require_nonce, verify
 from proxy.sites import NotStapled
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from proxy.forecast import Forecast
+    from proxy.identity import Identity
+    from proxy.settings.values import OnRevoked
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class Explained:
     ca_issuers: tuple[str, ...]
     not_stapled: str | None
     """Why no response is even asked for: ``no-ocsp-uri``, ``no-issuer`` or ``disabled``."""
+    staple_file: str | None = None
+    """What is in it is stapled, by the configuration."""
     server_staple: Verdict | None = None
     """Of the staple that a server sent; None: it sent none, or no server was asked."""
 
@@ -118,6 +122,11 @@ class Leaf:
     source: str
     configured_urls: tuple[str, ...] = ()
     is_disabled: bool = False
+    identity: Identity | None = None
+    """As a configuration has it; None: it is in none."""
+    fetches_issuer: bool = False
+    """Its issuer's certificate is fetched from where it says."""
+    on_revoked: OnRevoked = "withhold"
 
 
 def leaves_of(chain: Sequence[x509.Certificate], source: str, issuer_source: str) -> list[Leaf]:
@@ -135,12 +144,13 @@ def explain_leaf(leaf: Leaf) -> Explained:
     """Read the certificate. Raises what `cryptography` does when it holds something that cannot be read."""
     certificate = leaf.certificate
     uris = leaf.configured_urls or access_uris(certificate, Access.OCSP)
+    staple_file = leaf.identity.staple_file if leaf.identity else None
     not_stapled = None
     if leaf.is_disabled:
         not_stapled = NotStapled.DISABLED
-    elif not uris:
+    elif not uris and not staple_file:
         not_stapled = NotStapled.NO_OCSP_URI
-    elif leaf.issuer is None:
+    elif leaf.issuer is None and not (leaf.fetches_issuer and uris):
         not_stapled = NotStapled.NO_ISSUER
     return Explained(
         source=leaf.source,
@@ -158,18 +168,23 @@ def explain_leaf(leaf: Leaf) -> Explained:
         responders=tuple(_responder(uri, "configuration" if leaf.configured_urls else "certificate") for uri in uris),
         ca_issuers=access_uris(certificate, Access.CA_ISSUERS),
         not_stapled=not_stapled,
+        staple_file=str(staple_file) if staple_file else None,
     )
 
 
-def judge(der: bytes, leaf: Leaf, now: datetime, rules: Rules) -> Verdict:
-    """Say of a response what the proxy would do with it."""
+def judge(der: bytes, leaf: Leaf, now: datetime, rules: Rules, nonce: bytes | None = None) -> Verdict:
+    """Say of a response what the proxy would do with it. `nonce`: what it was asked with, and must repeat."""
     if leaf.issuer is None:
         return Verdict(False, NotStapled.NO_ISSUER, "without the issuer's certificate no response can be checked")
     try:
         staple = verify(der, leaf=leaf.certificate, issuer=leaf.issuer, now=now, rules=rules)
+        if nonce is not None:
+            require_nonce(der, nonce)
     except StapleRejected as error:
         return refused(error)
     verdict = Verdict(True, None, None, staple.status, staple.this_update, staple.next_update, staple.signer)
+    if staple.status is CertStatus.REVOKED and leaf.on_revoked == "staple":
+        return verdict
     try:
         require_good(staple)
     except StapleRejected as error:

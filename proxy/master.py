@@ -22,7 +22,6 @@ from proxy.sites import (
     is_stapling,
     on_missing,
     site_warnings,
-    stapled_certificates,
     why_not_stapled,
 )
 from proxy.staplefile import judge
@@ -54,7 +53,6 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
         for identity in site.identities:
             if why := why_not_stapled(identity, site.settings, settings):
                 _log.info("%s: nothing is stapled (%s: %s)", identity.label, why, NOT_STAPLED_BECAUSE[why])
-    certificates = stapled_certificates(sites, settings)
     segment = Segment.create(parse_argument(settings.stapling.cache), settings.stapling.cache_eviction)
     segment.distrust()  # until the keeper has verified again what an earlier run left
     reader = CacheReader(segment)
@@ -68,7 +66,7 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
         # Imported here, in the child: aiohttp is of no use to the workers, and would be in the memory of each.
         from proxy.keeper import process  # noqa: PLC0415
 
-        return process.run(certificates, settings.stapling, segment, demands, admin, life_fd, ready_fd)
+        return process.run(sites, settings, segment, demands, admin, life_fd, ready_fd)
 
     def work(number: int, own: Sequence[socket.socket], life_fd: int, ready_fd: int) -> int:
         segment.leave_lock()
@@ -77,9 +75,13 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
         reader.count_as(number)
         return worker.run(plan, own, life_fd, ready_fd, reader.tell)
 
+    def mend() -> None:
+        if segment.mend():
+            _log.error("the stapling cache's file was cut short by somebody: it is empty now, and filled anew")
+
     workers = [Listener(number, work, own) for number, own in enumerate(sockets)]
     try:
-        return Supervisor(settings, Child("keeper", keep), workers).serve(describe(sockets[0]))
+        return Supervisor(settings, Child("keeper", keep), workers, mend).serve(describe(sockets[0]))
     finally:
         if settings.admin.socket:
             settings.admin.socket.unlink(missing_ok=True)

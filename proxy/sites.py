@@ -166,7 +166,7 @@ def _not_covered(site: LoadedSite) -> list[str]:
     return [name for name in site.names if not covered & {name, f"*.{name.partition('.')[2]}"}]
 
 
-def stapled_certificates(sites: tuple[LoadedSite, ...], settings: Settings) -> tuple[StapledCertificate, ...]:
+def stapled_certificates(sites: Sequence[LoadedSite], settings: Settings) -> tuple[StapledCertificate, ...]:
     """List what the keeper fetches for: each certificate once, whichever sites staple it."""
     found: dict[CacheKey, StapledCertificate] = {}
     for site in sites:

@@ -90,8 +90,16 @@ class Listener(Child):
 
 
 class Supervisor:
-    def __init__(self, settings: Settings, keeper: Child, workers: Sequence[Listener]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        keeper: Child,
+        workers: Sequence[Listener],
+        before_start: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take `before_start` along to each start of a child: it sees to what all share, or raises StartError."""
         self._settings = settings
+        self._before_start = before_start
         self._keeper = keeper
         self._workers = workers
         self._children: list[Child] = [keeper, *workers]
@@ -164,12 +172,13 @@ class Supervisor:
                 self._start(child)
 
     def _start(self, child: Child) -> None:
-        if isinstance(child, Listener):
-            try:
+        try:
+            self._before_start()
+            if isinstance(child, Listener):
                 child.open()
-            except StartError as error:
-                self._put_off(child, error)
-                return
+        except StartError as error:
+            self._put_off(child, error)
+            return
         try:
             ready_read, ready_write = os.pipe()
         except OSError as error:

@@ -54,7 +54,7 @@ def attach(path: str, header: bytes, length: int) -> int:
             os.fchmod(descriptor, 0o600)  # a backup that was put back may be open to others
             return descriptor
         if not found:
-            _fill(descriptor, header, length)
+            fill(descriptor, header, length)
             return descriptor
         # Cut short within the first word, it may be ours: it is set aside, which harms no other either.
         if not found.startswith(layout.MAGIC) and not layout.MAGIC.startswith(found):
@@ -75,7 +75,7 @@ def attach(path: str, header: bytes, length: int) -> int:
         raise
     os.close(descriptor)
     try:
-        _fill(fresh, header, length)
+        fill(fresh, header, length)
     except BaseException:  # whatever it is, Ctrl-C too, it goes on; only the descriptor must not stay
         os.close(fresh)
         raise
@@ -160,7 +160,8 @@ def _open_locked(path: str, more_flags: int) -> int:
     return descriptor
 
 
-def _fill(descriptor: int, header: bytes, length: int) -> None:
+def fill(descriptor: int, header: bytes, length: int) -> None:
+    """Give a file its header and its length, with all the room on the disk that it will take; raises OSError."""
     try:
         os.fchmod(descriptor, 0o600)  # an empty file may have been there, open to others
         os.pwrite(descriptor, header, 0)

@@ -78,6 +78,22 @@ class Segment:
         """
         self.words[layout.GENERATION_AT] = (self.words[layout.GENERATION_AT] + 1) % 2**64
 
+    def mend(self) -> bool:
+        """Make the file as long as it was when somebody has cut it short, and tell whether that was so.
+
+        Touching what is mapped behind a file's end kills the process (SIGBUS), and its successor, and so on; what was
+        cut off is lost. For the master, which keeps the file open, before it starts a process. Raises StartError.
+        """
+        if self._descriptor is None or os.fstat(self._descriptor).st_size >= self.geometry.segment_bytes:
+            return False
+        try:
+            file.fill(
+                self._descriptor, layout.header(self.argument.size_bytes, self.eviction), self.geometry.segment_bytes
+            )
+        except OSError as error:
+            raise file.start_error(self.argument.path or "", error) from error
+        return True
+
     def close(self) -> None:
         """Unmap it, and give up the file; no writer or reader may be used afterwards."""
         self.words.release()

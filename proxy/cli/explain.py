@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
+import secrets
 import socket
 import time
 from contextlib import contextmanager
@@ -41,15 +43,16 @@ from proxy.explain import (
 from proxy.forecast import forecasts
 from proxy.forecast import lines as forecast_lines
 from proxy.keeper.fetch import Fetcher
+from proxy.keeper.issuers import Issuers
 from proxy.lab.client import ProbeError, probe
 from proxy.names import host_name
-from proxy.ocsp.request import build_request
+from proxy.ocsp.request import NONCE_BYTES, build_request
 from proxy.ocsp.response import Rules
 from proxy.ocsp.signer import PARSE_ERRORS
 from proxy.pem import read_certificates
 from proxy.settings.model import StaplingSettings
 from proxy.settings.values import host_port
-from proxy.sites import NotStapled, responder_urls, why_not_stapled
+from proxy.sites import NotStapled, on_revoked, responder_urls, why_not_stapled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -176,6 +179,9 @@ def read_configuration(path: Path) -> Target:
                     f"site[{index}].certificate[{number}]: {identity.label}",
                     configured_urls=urls if urls != identity.ocsp_uris else (),
                     is_disabled=why_not_stapled(identity, site.settings, settings) is NotStapled.DISABLED,
+                    identity=identity,
+                    fetches_issuer=settings.stapling.fetch_issuer and bool(identity.ca_issuers),
+                    on_revoked=on_revoked(site.settings, settings),
                 )
             )
     return Target("config", tuple(leaves), settings.stapling, forecast=forecast_now(settings, sites))
@@ -224,12 +230,19 @@ async def examine(target: Target, *, live: bool) -> list[Explained]:
         return explained
     gate = asyncio.Semaphore(target.stapling.max_fetches_per_responder)  # more would wait inside the time measured
     async with Fetcher(target.stapling) as fetcher:
+        issuers = Issuers(fetcher, None, logging.getLogger("stapleproxy.explain"))
 
         async def asked(responder: Responder, leaf: Leaf) -> Responder:
             async with gate:
+                if leaf.issuer is None and leaf.identity is not None and leaf.fetches_issuer:
+                    try:
+                        leaf = replace(leaf, issuer=await issuers.find(leaf.identity))
+                    except FetchFailed as error:
+                        return replace(responder, answer=Answer(refused(error)))
                 if leaf.issuer is None:
                     return replace(responder, answer=await reach(responder, target.stapling.fetch_timeout_s))
-                return replace(responder, answer=await ask(fetcher, responder.uri, leaf, leaf.issuer, rules))
+                nonce = secrets.token_bytes(NONCE_BYTES) if target.stapling.nonce else None
+                return replace(responder, answer=await ask(fetcher, responder.uri, leaf, leaf.issuer, rules, nonce))
 
         return [
             replace(each, responders=tuple(await asyncio.gather(*(asked(one, leaf) for one in each.responders))))
@@ -237,15 +250,17 @@ async def examine(target: Target, *, live: bool) -> list[Explained]:
         ]
 
 
-async def ask(fetcher: Fetcher, uri: str, leaf: Leaf, issuer: x509.Certificate, rules: Rules) -> Answer:
+async def ask(
+    fetcher: Fetcher, uri: str, leaf: Leaf, issuer: x509.Certificate, rules: Rules, nonce: bytes | None
+) -> Answer:
     started_at = time.monotonic()
     try:
-        fetched = await fetcher.fetch(uri, build_request(leaf.certificate, issuer))
+        fetched = await fetcher.fetch(uri, build_request(leaf.certificate, issuer, nonce))
     except FetchFailed as error:
         return Answer(refused(error), elapsed_s=seconds_since(started_at))
     assert fetched.body is not None  # no etag was given
     elapsed_s = seconds_since(started_at)
-    return Answer(judge(fetched.body, leaf, datetime.now(UTC), rules), fetched.method, elapsed_s)
+    return Answer(judge(fetched.body, leaf, datetime.now(UTC), rules, nonce), fetched.method, elapsed_s)
 
 
 async def reach(responder: Responder, timeout_s: float) -> Answer:
@@ -302,6 +317,8 @@ def facts_of(target: Target, explained: Explained) -> Iterator[tuple[str, str | 
     yield "valid", f"{clock(explained.not_before)} to {clock(explained.not_after)}"
     yield "key", explained.key
     found = "self-signed" if explained.self_signed else "not found"
+    if not explained.issuer_found and explained.not_stapled is None and explained.ca_issuers:
+        found = "fetched from where the certificate says"
     if explained.issuer_found:
         found = f"found in {explained.issuer_source}"
     yield "issuer", f"{explained.issuer_name} ({found})"
@@ -312,6 +329,8 @@ def facts_of(target: Target, explained: Explained) -> Iterator[tuple[str, str | 
         yield "  firewall", firewall_rule(responder)
         if responder.answer is not None:
             yield "  answer", answer_text(responder.answer)
+    if explained.staple_file:
+        yield "staple file", explained.staple_file
     if not explained.responders:
         yield "OCSP responder", "none"
     for uri in explained.ca_issuers:

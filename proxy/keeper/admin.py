@@ -6,6 +6,7 @@ object for each certificate; ``/api/staples/KEY`` one of them; ``POST /api/stapl
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -17,22 +18,29 @@ from proxy.identity import CacheKey
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from proxy.keeper.metrics import Metrics
     from proxy.keeper.refresher import Refresher
     from proxy.keeper.watched import Watched
 
 MAX_REQUEST_BYTES = 4096
+MAX_CONNECTIONS = 32
+"""Each takes a descriptor, and the keeper needs those for the responders. When one more comes, the oldest is closed."""
+_KEPT_ALIVE_S = 30.0
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Admin:
     """The pages."""
 
-    def __init__(self, refresher: Refresher, metrics: Metrics) -> None:
+    def __init__(self, refresher: Refresher, metrics: Metrics, never_ready: Sequence[str] = ()) -> None:
+        """`never_ready`: reasons that no time will end."""
         self._refresher = refresher
         self._metrics = metrics
+        self._never_ready = never_ready
+        self._turn = asyncio.Lock()
+        """Of 10,000 certificates a page takes a second: in a thread, one at a time, so that refreshing goes on."""
 
     def app(self) -> web.Application:
         app = web.Application(client_max_size=MAX_REQUEST_BYTES)
@@ -48,13 +56,19 @@ class Admin:
         return web.json_response({"status": "ok"})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        reasons = not_ready(self._refresher.watched(), datetime.now(UTC))
+        reasons = [*self._never_ready, *not_ready(self._refresher.watched(), datetime.now(UTC))]
         return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
 
     async def _metrics_text(self, _: web.Request) -> web.Response:
-        return web.Response(text=self._metrics.text(), headers={"Content-Type": _METRICS_TYPE})
+        async with self._turn:
+            text = await asyncio.to_thread(self._metrics.text)
+        return web.Response(text=text, headers={"Content-Type": _METRICS_TYPE})
 
     async def _staples(self, _: web.Request) -> web.Response:
+        async with self._turn:
+            return await asyncio.to_thread(self._all_described)
+
+    def _all_described(self) -> web.Response:
         now = datetime.now(UTC)
         return _json({"staples": [described(each, now) for each in self._refresher.watched()]})
 
@@ -85,12 +99,22 @@ async def serving(admin: Admin, sock: socket.socket | None) -> AsyncIterator[Non
     if sock is None:
         yield
         return
-    runner = web.AppRunner(admin.app(), access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(admin.app(), access_log=None, shutdown_timeout=1.0, keepalive_timeout=_KEPT_ALIVE_S)
     await runner.setup()
+    http = runner.server
+    assert http is not None  # it was set up
+
+    def answering() -> asyncio.Protocol:
+        for oldest in http.connections[: -(MAX_CONNECTIONS - 1)]:
+            oldest.force_close()
+        return http()
+
+    # The backlog bounds how many are taken in one turn of the loop.
+    listening = await asyncio.get_running_loop().create_server(answering, sock=sock, backlog=MAX_CONNECTIONS)
     try:
-        await web.SockSite(runner, sock).start()
         yield
     finally:
+        listening.close()
         await runner.cleanup()
 
 

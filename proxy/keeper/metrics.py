@@ -5,6 +5,7 @@ Labels are bounded: responders and certificates are those of the configuration, 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,17 @@ from proxy.cache.figures import figures, prometheus_lines
 from proxy.keeper.reporter import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from proxy.cache.segment import Segment
+    from proxy.forecast import Forecast
     from proxy.keeper.events import Event
     from proxy.keeper.watched import Watched
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # theirs; else a second series comes with each counter
+
+Forecasting = Callable[[Mapping[bytes, float], datetime], "Iterable[Forecast]"]
+"""(end of what is held by key, now) -> one for each site."""
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
@@ -61,6 +66,7 @@ class Metrics(Observer):
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
+        self._watched: Callable[[], Iterable[Watched]] = tuple
         self._registry = CollectorRegistry()
         self._exchanges = Counter(
             "stapleproxy_ocsp_exchanges",
@@ -84,7 +90,12 @@ class Metrics(Observer):
 
     def tell_of(self, watched: Callable[[], Iterable[Watched]]) -> None:
         """Have a metric for each of these certificates."""
+        self._watched = watched
         self._registry.register(_Certificates(watched))
+
+    def tell_forecast(self, forecast: Forecasting) -> None:
+        """Have a metric for each site, after `tell_of`."""
+        self._registry.register(_Forecasts(self._watched, forecast))
 
     def asked(self, responder: str, outcome: str, elapsed_s: float) -> None:
         self._exchanges.labels(responder, outcome).inc()
@@ -108,8 +119,32 @@ class _Certificates(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         now = datetime.now(UTC)
         for name, meaning, value_of in _OF_CERTIFICATES:
-            family = GaugeMetricFamily(name, meaning, labels=("certificate", "serial"))
+            family = GaugeMetricFamily(name, meaning, labels=("certificate", "key"))
             for each in self._watched():
                 if (value := value_of(each, now)) is not None:
-                    family.add_metric((each.identity.label, f"{each.identity.leaf.serial_number:x}"), value)
+                    family.add_metric((each.identity.label, each.identity.cache_key.hex()), value)
             yield family
+
+
+class _Forecasts(Collector):
+    def __init__(self, watched: Callable[[], Iterable[Watched]], forecast: Forecasting) -> None:
+        self._watched = watched
+        self._forecast = forecast
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        now = datetime.now(UTC)
+        ends: dict[bytes, float] = {
+            each.identity.cache_key: held.serve_until.timestamp()
+            for each in self._watched()
+            if (held := each.held(now)) is not None
+        }
+        family = GaugeMetricFamily(
+            "stapleproxy_site_stapled_until_timestamp_seconds",
+            "until when all of a site is stapled, though the responders were gone from now; 0: not all of it is",
+            labels=("site",),
+        )
+        for each in self._forecast(ends, now):
+            family.add_metric(
+                (each.names[0] if each.names else "any name",), each.until.timestamp() if each.until else 0
+            )
+        yield family

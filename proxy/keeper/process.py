@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from proxy.cache.layout import parse_argument
 from proxy.cache.writer import CacheWriter
+from proxy.forecast import forecasts
 from proxy.keeper.admin import Admin, serving
 from proxy.keeper.commands import Commands
 from proxy.keeper.fetch import Fetcher
@@ -23,6 +24,7 @@ from proxy.keeper.metrics import Metrics
 from proxy.keeper.refresher import Refresher
 from proxy.keeper.reporter import Observers
 from proxy.keeper.staple_files import StapleFiles
+from proxy.sites import NotStapled, stapled_certificates, why_not_stapled
 
 if TYPE_CHECKING:
     import socket
@@ -30,15 +32,15 @@ if TYPE_CHECKING:
 
     from proxy.cache.segment import Segment
     from proxy.demand import Demands
-    from proxy.settings.model import StaplingSettings
-    from proxy.sites import StapledCertificate
+    from proxy.settings.model import Settings, StaplingSettings
+    from proxy.sites import LoadedSite, StapledCertificate
 
 _log = logging.getLogger("stapleproxy.keeper")
 
 
 def run(
-    certificates: Sequence[StapledCertificate],
-    settings: StaplingSettings,
+    sites: Sequence[LoadedSite],
+    settings: Settings,
     segment: Segment,
     demands: Demands,
     admin_socket: socket.socket | None,
@@ -52,13 +54,13 @@ def run(
     """
     # cryptography warns of what servers need not mind: odd serial numbers and names in what responders send.
     warnings.simplefilter("ignore", UserWarning)
-    asyncio.run(_serve(certificates, settings, segment, demands, admin_socket, life_fd, ready_fd))
+    asyncio.run(_serve(sites, settings, segment, demands, admin_socket, life_fd, ready_fd))
     return 0
 
 
 async def _serve(
-    certificates: Sequence[StapledCertificate],
-    settings: StaplingSettings,
+    sites: Sequence[LoadedSite],
+    settings: Settings,
     segment: Segment,
     demands: Demands,
     admin_socket: socket.socket | None,
@@ -76,14 +78,15 @@ async def _serve(
 
     loop.add_reader(life_fd, on_master_gone)
     async with AsyncExitStack() as stack:
-        fetcher = await stack.enter_async_context(Fetcher(settings))
-        issuers = _issuers(fetcher, settings)
+        stapling = settings.stapling
+        fetcher = await stack.enter_async_context(Fetcher(stapling))
+        issuers = _issuers(fetcher, stapling)
         metrics = Metrics(segment)
-        commands = Commands(settings.on_event, settings.on_event_timeout_s, _log)
-        observer = Observers(metrics, commands) if settings.on_event else metrics
+        commands = Commands(stapling.on_event, stapling.on_event_timeout_s, _log)
+        observer = Observers(metrics, commands) if stapling.on_event else metrics
         refresher = Refresher(
-            [_with_known_issuer(each, issuers) for each in certificates],
-            settings,
+            [_with_known_issuer(each, issuers) for each in stapled_certificates(sites, settings)],
+            stapling,
             CacheWriter(segment),
             fetcher=fetcher,
             find_issuer=issuers.find,
@@ -91,14 +94,15 @@ async def _serve(
             log=_log,
         )
         metrics.tell_of(refresher.watched)
-        files = StapleFiles(refresher, settings.max_response_bytes, observer, log=_log)
+        metrics.tell_forecast(lambda ends, now: forecasts(sites, settings, ends, now))
+        files = StapleFiles(refresher, stapling.max_response_bytes, observer, log=_log)
 
         def on_demand() -> None:
             for key in demands.receive():
                 refresher.demand(key)
 
         loop.add_reader(demands.reading_fd, on_demand)
-        await stack.enter_async_context(serving(Admin(refresher, metrics), admin_socket))
+        await stack.enter_async_context(serving(Admin(refresher, metrics, never_ready(sites, settings)), admin_socket))
         work = asyncio.create_task(_work(refresher, files, commands, ready_fd))
         stopped = asyncio.create_task(stop.wait())
         done, pending = await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -107,6 +111,18 @@ async def _serve(
         await asyncio.gather(*pending, return_exceptions=True)
         if work in done:
             work.result()  # it never ends of its own accord: this raises what ended it, and the master starts anew
+
+
+def never_ready(sites: Sequence[LoadedSite], settings: Settings) -> list[str]:
+    """List the certificates that say must-staple, are meant to be stapled, and cannot be."""
+    return [
+        f"{identity.label}: it says must-staple, and nothing can be stapled ({why})"
+        for site in sites
+        for identity in site.identities
+        if identity.must_staple
+        and (why := why_not_stapled(identity, site.settings, settings))
+        and why is not NotStapled.DISABLED
+    ]
 
 
 def _issuers(fetcher: Fetcher, settings: StaplingSettings) -> Issuers:

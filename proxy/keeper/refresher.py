@@ -17,7 +17,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, NoReturn
 
-from proxy.errors import FetchFailed, Reason, StapleRejected
+from proxy.errors import FetchFailed, FetchReason, Reason, StapleRejected
 from proxy.identity import CacheKey
 from proxy.keeper.asker import Asker
 from proxy.keeper.lanes import Lanes
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from proxy.sites import StapledCertificate
 
 LONGEST_NAP_S = 60.0
+SILENT_S = 60.0
+"""After a question that got no answer in time, who has another responder asks that one first for so long."""
 _TAKEN_OVER_AT_ONCE = 64
 """Verifications of stored responses in a row, about 20 ms, before anything else gets its turn."""
 _QUEUED_AT_ONCE = 1_000
@@ -77,6 +79,10 @@ class Refresher:
         self._watched = {each.identity.cache_key: Watched(each, each.identity.issuer) for each in certificates}
         self._lanes = Lanes(settings.max_fetches_per_responder, settings.max_fetches_per_responder_per_second)
         self._heap: list[tuple[float, CacheKey]] = []
+        self._over: set[CacheKey] = set()
+        """Of certificates that have expired: nothing is asked, unless the clock proves wrong."""
+        self._silent_until_s: dict[str, float] = {}
+        """Lanes that gave no answer in time, and until when whoever has another responder asks that one first."""
         self._unasked: set[CacheKey] = set()
         """Those without a staple at the start whose first round is not over."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -171,6 +177,9 @@ class Refresher:
         now_s = self._clock()
         if now_s < self._looked_s - LONGEST_NAP_S:  # the clock was set back: what was due in an hour still is
             self._move_by(now_s - self._looked_s)
+            for key in self._over:  # and what was over may not be
+                self._schedule(self._watched[key], self._now())
+            self._over.clear()
         self._looked_s = now_s
         for _ in range(_QUEUED_AT_ONCE):
             if not self._heap or self._heap[0][0] > now_s:
@@ -205,14 +214,38 @@ class Refresher:
         if self._now() > watched.identity.leaf.not_valid_after_utc:
             self._log.warning("%s: the certificate has expired: no staple is fetched any more", watched.identity.label)
             self._unasked.discard(watched.identity.cache_key)
+            self._over.add(watched.identity.cache_key)
             return
         watched.round, watched.retry_after_s = (), None
         self._queue(watched)
 
     def _queue(self, watched: Watched) -> None:
+        if not watched.round:
+            self._prefer_one_that_answers(watched)
         lane = responder_address(watched.url(len(watched.round)))
         self._lanes.enter(lane, watched.identity.cache_key, urgent=watched.held(self._now()) is None)
         self._woken.set()
+
+    def _prefer_one_that_answers(self, watched: Watched) -> None:
+        """Begin with the first responder that is not known to be silent; none: as it was."""
+        urls = watched.certificate.responder_urls
+        for number in range(len(urls)):
+            if not self._is_silent(responder_address(watched.url(number))):
+                watched.working = (watched.working + number) % len(urls)
+                return
+
+    def _is_silent(self, lane: str) -> bool:
+        # A clock that was set back leaves nobody silent for longer.
+        return 0 < self._silent_until_s.get(lane, 0.0) - self._clock() <= SILENT_S
+
+    def _is_better_asked_elsewhere(self, watched: Watched, lane: str) -> bool:
+        """Whether it waited at one that proved silent meanwhile, and another one may answer.
+
+        Else all who wait there would wait for one deadline after the other, and lose what they hold.
+        """
+        if watched.round or not self._is_silent(lane):
+            return False
+        return any(not self._is_silent(responder_address(url)) for url in watched.certificate.responder_urls)
 
     def _schedule(self, watched: Watched, due: datetime) -> None:
         watched.due_s = due.timestamp()
@@ -225,7 +258,7 @@ class Refresher:
     async def _attempt(self, watched: Watched, lane: str) -> None:
         """Ask one responder, then queue at the next one or schedule the next round, whatever happened."""
         try:
-            due = await self._ask(watched, lane)
+            due = None if self._is_better_asked_elsewhere(watched, lane) else await self._ask(watched, lane)
         except Exception:  # noqa: BLE001  the edge of a task: a mistake of ours must not end the refreshing
             self._log.exception("%s: the attempt broke", watched.identity.label)
             due = self._now() + timedelta(seconds=min(self._pace.retry_max_s, policy.WITHOUT_STAPLE_MAX_PAUSE_S))
@@ -248,6 +281,10 @@ class Refresher:
             answer = await self._asker.ask(watched, url)
         except (StapleRejected, FetchFailed) as error:
             self._observer.asked(lane, error.reason, time.monotonic() - begun_s)
+            if error.reason is FetchReason.TIMEOUT:
+                self._silent_until_s[lane] = self._clock() + SILENT_S
+            elif error.reason is not FetchReason.NO_ISSUER:  # then it was not asked
+                self._silent_until_s.pop(lane, None)
             watched.round = (*watched.round, Trouble(url, error.reason, error.detail))
             if isinstance(error, FetchFailed):
                 watched.retry_after_s = max(watched.retry_after_s or 0, error.retry_after_s or 0) or None
@@ -255,6 +292,7 @@ class Refresher:
             is_last = len(watched.round) == len(watched.certificate.responder_urls)
             return self._put_off(watched) if is_last or error.reason is Reason.REVOKED else None
         self._observer.asked(lane, answer.outcome, time.monotonic() - begun_s)
+        self._silent_until_s.pop(lane, None)
         watched.working = (watched.working + number) % len(watched.certificate.responder_urls)
         watched.failures, watched.troubles = 0, ()
         watched.successes += 1
@@ -263,10 +301,20 @@ class Refresher:
         now = self._now()
         due = policy.next_refresh(answer.staple, now, watched.jitter, self._pace, answer.max_age_s)
         self._reporter.accepted(watched, before, answer.staple, url, now, due)
+        life_s = (answer.staple.serve_until - answer.staple.this_update).total_seconds()
+        if watched.successes == 1 and life_s <= self._pace.refresh_min_s:
+            self._log.warning(
+                "%s: its responses are valid for %.0f s, and refresh_min_interval_s is not less: it is not kept to",
+                watched.identity.label,
+                life_s,
+            )
         return due
 
     def _put_off(self, watched: Watched) -> datetime:
         now = self._now()
+        # What an earlier run left may prove good by now: the clock was wrong, say.
+        if watched.newest is None and (stored := self._shelf.take_over(watched, now)):
+            self._reporter.taken_over(watched, stored)
         held = watched.held(now)
         watched.failures += 1
         watched.troubles = watched.round

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from proxy.errors import Reason
 from proxy.keeper.events import Event, EventKind, event_of
+from proxy.ocsp.response import CertStatus
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -55,15 +56,25 @@ class Reporter:
     ) -> None:
         """Tell of a response that is kept; quietly where it is the one held before. `url` empty: it came by hand."""
         is_new = before is None or before.der != staple.der
+        is_revoked = staple.status is CertStatus.REVOKED  # and stapled by the operator's wish, who is to hear of it
         if watched.newest is staple or not is_new:  # else the cache did not take it, and said so
             self._log.log(
                 logging.INFO if is_new else logging.DEBUG,
-                "%s: stapled until %s, from %s%s",
-                *(watched.identity.label, _text(staple.serve_until), url or f"the file {watched.identity.staple_file}"),
+                "%s: %sstapled until %s, from %s%s",
+                *(
+                    watched.identity.label,
+                    "revoked, and so " * is_revoked,
+                    _text(staple.serve_until),
+                    url or f"the file {watched.identity.staple_file}",
+                ),
                 f"; next refresh at {_text(due)}" if due else "",
             )
         if is_new and watched.newest is staple:
-            self._observer.happened(event_of(EventKind.FETCHED, watched, now, responder=url))
+            self._observer.happened(
+                event_of(EventKind.REVOKED if is_revoked else EventKind.FETCHED, watched, now, responder=url)
+            )
+        if not is_new:  # a responder may say the same until it is over: nobody refuses anything, and yet it ends
+            self.note_end(watched, now)
 
     def refused(self, watched: Watched, now: datetime, pause_s: float) -> None:
         """Tell that no responder helped, why, and what clients get meanwhile."""

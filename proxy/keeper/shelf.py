@@ -102,7 +102,7 @@ class Shelf:
         except StapleRejected as refusal:
             if staple is not None and staple.status is CertStatus.REVOKED:
                 self._withdraw(watched, staple, now)
-            else:
+            elif refusal.reason is not Reason.NOT_YET_VALID:  # that one is good in a while, or when the clock is right
                 self.cache.remove(key)
             self._log.info("%s: the stored response is not stapled: %s", watched.identity.label, refusal)
             return None

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from proxy.errors import Reason, StapleRejected
+from proxy.ocsp.response import CertStatus
 
 if TYPE_CHECKING:
     from proxy.ocsp.response import Staple
@@ -107,8 +108,9 @@ def may_replace(held: Staple | None, new: Staple) -> None:
     """Refuse a response older than the one held: responders of one name may be out of step, and old ones replayed."""
     if held is not None and (
         new.this_update < held.this_update
-        # A certificate does not come back from 'revoked' in the same second: that is the older word, replayed.
-        or (new.this_update == held.this_update and held.status is not new.status)
+        # A certificate does not come back from 'revoked' in the same second: that is the older word, replayed. It may
+        # well be revoked in the second of a 'good'.
+        or (new.this_update == held.this_update and held.status is CertStatus.REVOKED and new.status is not held.status)
     ):
         raise StapleRejected(
             Reason.OLDER_THAN_HELD, f"its thisUpdate is {new.this_update}, that of the response held {held.this_update}"

@@ -57,6 +57,23 @@ def test_a_file_that_was_opened_to_others_is_closed_to_them(tmp_path):
         assert stat.S_IMODE((tmp_path / "c").stat().st_mode) == 0o600
 
 
+def test_a_file_cut_short_while_it_is_mapped_is_made_whole(tmp_path):
+    """Else touching it would kill each process that is started, for good."""
+    path = tmp_path / "c"
+    with attached(path) as segment:
+        assert not segment.mend()
+        length = path.stat().st_size
+        CacheWriter(segment).put(KEY, b"response", 2e9, 1e9)
+        os.truncate(path, 100)
+        assert segment.mend()
+        assert path.stat().st_size == length
+        writer = CacheWriter(segment)
+        assert writer.entries() == []
+        writer.put(KEY, b"another", 2e9, 1e9)
+    with attached(path) as segment:
+        assert [entry.response for entry in whole_entries(segment)] == [b"another"]
+
+
 def test_entries_survive_a_restart(tmp_path):
     with attached(tmp_path / "c") as segment:
         CacheWriter(segment).put(KEY, b"response", 200.0, 100.0)

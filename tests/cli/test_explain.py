@@ -1,10 +1,13 @@
 """``stapleproxy explain``: what it tells of files, configurations and servers, and how it ends."""
 
+import functools
 import json
 import re
 import socket
 import ssl
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from certs import self_signed
@@ -111,6 +114,7 @@ def test_the_keys_of_the_json_are_stable(ca, tmp_path):
                 ],
                 "ca_issuers": [],
                 "not_stapled": None,
+                "staple_file": None,
                 "server_staple": None,
             }
         ],
@@ -231,6 +235,38 @@ def test_live_tells_what_would_not_be_stapled_and_why(ca, responder, tmp_path):
     verdict = answer["verdict"]
     assert (verdict["would_staple"], verdict["reason"], verdict["status"]) == (False, "revoked", "revoked")
     assert verdict["detail"].startswith("the certificate is revoked since")
+    config.write_text(config.read_text().replace("[stapling]", '[stapling]\non_revoked = "staple"'))
+    told, status = explained("--live", config)
+    assert (status, told["certificates"][0]["responders"][0]["answer"]["verdict"]["would_staple"]) == (0, True)
+
+
+def test_live_goes_by_the_configuration_as_the_proxy_does(ca, responder, tmp_path):
+    """The issuer is fetched where that is allowed, and a nonce asked for; what a file has is stapled without asking."""
+    (tmp_path / "ca.cer").write_bytes(ca.intermediate.certificate.public_bytes(Encoding.DER))
+    folder = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), folder) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/ca.cer"
+        file_of(tmp_path, ca.issue(["a.test"], ocsp_urls=[responder], ca_issuers_url=url), only_leaf=True)
+        file_of(tmp_path, ca.issue(["b.test"]))
+        (tmp_path / "b.der").write_bytes(b"judged at the start")
+        config = tmp_path / "site.toml"
+        config.write_text(
+            "[stapling]\nfetch_issuer = true\nnonce = true\n"
+            '[[site]]\nupstream = "http://127.0.0.1:1"\n'
+            '[[site.certificate]]\nchain = "a.test.ec.pem"\nkey = "a.test.ec.key"\n'
+            '[[site]]\nupstream = "http://127.0.0.1:1"\n'
+            '[[site.certificate]]\nchain = "b.test.ec.pem"\nkey = "b.test.ec.key"\nstaple = "b.der"\n'
+        )
+        told, status = explained("--live", config)
+        server.shutdown()
+    one, two = told["certificates"]
+    verdict = one["responders"][0]["answer"]["verdict"]
+    assert (status, one["not_stapled"], verdict["reason"], verdict["would_staple"]) == (0, None, None, True)
+    assert (two["not_stapled"], two["staple_file"]) == (None, str(tmp_path / "b.der"))
+    told, status = explained("--live", config)
+    verdict = told["certificates"][0]["responders"][0]["answer"]["verdict"]
+    assert (status, verdict["reason"]) == (1, "no-issuer")
 
 
 def test_one_responder_that_answers_is_enough(ca, responder, tmp_path):

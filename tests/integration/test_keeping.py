@@ -149,6 +149,9 @@ def test_the_operator_sees_and_orders(lab, backend, tmp_path):
         first = staples(socket)["localhost"]
         assert (first["status"], first["successes"], first["failures"]) == ("good", 1, 0)
         assert first["this_update"] < first["next_attempt"] < first["next_update"]
+        until = datetime.fromisoformat(first["stapled_until"]).timestamp()
+        forecast = re.search(r'stapled_until_timestamp_seconds{site="localhost"} (\S+)', ask(socket, "/metrics")[1])
+        assert float(forecast[1]) == until
         wait_until(lambda: f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}" > first["this_update"])
         done = stapleproxy("staples", tmp_path / "front.toml", "refresh", "localhost")
         assert (done.returncode, done.stderr) == (0, "")
@@ -193,6 +196,18 @@ def test_what_was_stapled_is_told_soon_and_at_the_end(lab, backend, tmp_path):
             probe("127.0.0.1", front.port, "localhost", roots=lab.root)
         front.stop()
         assert hits() == 10
+
+
+def test_a_must_staple_certificate_that_can_never_be_stapled_is_never_ready(lab, backend, tmp_path):
+    """Readiness says why; stapling that the operator turned off is no reason."""
+    pair = lab.issue("localhost", must_staple=True, with_uri=False)
+    socket = tmp_path / "admin.sock"
+    with run(tmp_path, toml(site(backend, pair), admin={"socket": str(socket)})):
+        status, text = ask(socket, "/readyz")
+        assert status == 503
+        assert "nothing can be stapled (no-ocsp-uri)" in text
+    with run(tmp_path, toml(site(backend, pair, stapling={"enabled": False}), admin={"socket": str(socket)})):
+        assert ask(socket, "/readyz")[0] == 200
 
 
 def test_a_certificate_added_and_one_removed(lab, backend, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
@@ -19,7 +20,7 @@ from integration.clients import curl
 from integration.conftest import free_port
 from integration.front import children_of, is_alive, run, site, toml, wait_until
 
-from proxy.lab.client import probe
+from proxy.lab.client import ProbeError, probe
 
 
 @pytest.fixture
@@ -70,6 +71,24 @@ def test_without_a_keeper_the_workers_go_on_stapling(lab, stapled, backend, tmp_
             wait_until(lambda keeper=keeper: front.pids("keeper") and front.pids("keeper") != [keeper])
         wait_until(lambda: len(re.findall("from the cache", front.log)) >= 1)
         assert '"total": 1' in curl(f"http://127.0.0.1:{lab.port}/-/requests", ca=lab.root).stdout
+
+
+def test_a_cache_file_cut_short_costs_one_restart(lab, stapled, backend, tmp_path):
+    """What touches the memory behind the file's end dies; the file is made whole before the next one starts."""
+    stapling = {"cache": f"shmcb:{tmp_path / 'cache'}"}
+    with run(tmp_path, toml(site(backend, stapled), stapling=stapling)) as front:
+        assert staple(front, lab) is not None
+        os.truncate(tmp_path / "cache", 0)
+
+        def is_mended_and_stapled():
+            with contextlib.suppress(ProbeError):
+                return staple(front, lab) is not None and "the stapling cache's file was cut short" in front.log
+
+        wait_until(is_mended_and_stapled)
+        deaths = front.log.count("SIGBUS")
+        for _ in range(8):
+            assert staple(front, lab) is not None
+        assert front.log.count("SIGBUS") == deaths <= 2
 
 
 def test_the_pause_before_a_replacement_grows(lab, stapled, backend, tmp_path):

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import stat
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -15,7 +16,7 @@ from keeper.world import ONE, TWO, key, stapled
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.errors import StartError
-from proxy.keeper.admin import Admin, serving
+from proxy.keeper.admin import MAX_CONNECTIONS, Admin, serving
 from proxy.keeper.metrics import Metrics
 from proxy.listening import open_unix
 
@@ -41,6 +42,10 @@ async def admin(world, segment, folder, *certificates):
 async def get(session, path):
     async with session.get(path) as answer:
         return answer.status, await answer.json()
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def values(text):
@@ -115,6 +120,28 @@ def test_not_ready_while_a_must_staple_certificate_has_nothing(world, segment, t
     asyncio.run(run())
 
 
+def test_whoever_holds_connections_open_leaves_the_keeper_its_descriptors(world, segment, tmp_path):
+    """The oldest goes when one more comes, so that the next one is served too."""
+
+    async def run():
+        async with responder(world.responder) as url, admin(world, segment, tmp_path, stapled(ONE, url)) as session:
+            before = descriptors()
+            held = []
+            for _ in range(3 * MAX_CONNECTIONS):
+                reader, writer = await asyncio.open_unix_connection(tmp_path / "admin.sock")
+                writer.write(b"GET /healthz HTTP/1.1\r\nX: ")
+                held.append((reader, writer))
+                await asyncio.sleep(0)
+            assert await get(session, "/healthz") == (200, {"status": "ok"})
+            assert await held[0][0].read() == b""
+            ours = len(held)
+            assert descriptors() - before - ours <= 2 * MAX_CONNECTIONS
+            for _, writer in held:
+                writer.close()
+
+    asyncio.run(run())
+
+
 def test_metrics(world, segment, tmp_path):
     """Counted by responder and outcome, in a format that Prometheus' own parser reads; the cache's figures too."""
 
@@ -132,11 +159,10 @@ def test_metrics(world, segment, tmp_path):
             assert found["stapleproxy_ocsp_exchanges_total", "unparsable", address] == 1
             assert found["stapleproxy_ocsp_exchange_seconds_count", address] == 2
             assert found["stapleproxy_staple_events_total", "refused"] == 1
-            assert found["stapleproxy_staple_failures", "CN=two.example", f"{TWO.cert.serial_number:x}"] == 1
-            serial = f"{ONE.cert.serial_number:x}"
-            next_update = found["stapleproxy_staple_until_timestamp_seconds", "CN=one.example", serial]
+            assert found["stapleproxy_staple_failures", "CN=two.example", key(TWO).hex()] == 1
+            next_update = found["stapleproxy_staple_until_timestamp_seconds", "CN=one.example", key(ONE).hex()]
             assert next_update == (world.moment.timestamp() + 2 * 86_400)
-            assert ("stapleproxy_staple_until_timestamp_seconds", "CN=two.example", "x") not in found
+            assert ("stapleproxy_staple_until_timestamp_seconds", "CN=two.example", key(TWO).hex()) not in found
             assert found["stapleproxy_cache_stores_total",] == 1
 
     asyncio.run(run())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import stat
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -232,6 +234,21 @@ def test_a_file_that_never_ends_is_not_read(monkeypatch):
                 await issuers.find(leaf(ONE, f"{url}/ca"))
 
     asyncio.run(run())
+
+
+def test_a_file_that_nobody_writes_to_holds_nothing_up(tmp_path, lines):
+    path = tmp_path / "cache.issuers"
+    os.mkfifo(path)
+    Issuers(Fetcher(StaplingSettings()), path, LOG)
+    assert lines() == [f"WARNING {path}: this file of issuers is not used: [Errno None] it is no file"]
+
+
+def test_a_page_of_beginnings_is_read_in_one_pass():
+    """As long as any that is taken; trying to the end from each would take ten seconds."""
+    begun_s = time.perf_counter()
+    with pytest.raises(FetchFailed):
+        certificates_in(b"-----BEGIN CERTIFICATE-----" * (module.LIMIT_BYTES // 27))
+    assert time.perf_counter() - begun_s < 1
 
 
 @given(st.sampled_from(sorted(FORMS)), st.data())

@@ -110,6 +110,7 @@ def test_revoked_is_stapled_where_the_operator_wants_it(world):
             der = world.staple(ONE)
             assert ocsp.load_der_ocsp_response(der).certificate_status is ocsp.OCSPCertStatus.REVOKED
             assert world.staple(TWO) is None
+            assert world.heard.kinds == ["revoked", "revoked"]
             # A keeper that begins anew goes on with it.
             async with world.running(stapled(ONE, url, on_revoked="staple")):
                 assert world.staple(ONE) == der
@@ -167,6 +168,41 @@ def test_events_tell_each_thing_once(world):
             world.responder.say = None
             world.moment += HOUR
             await until(lambda: world.heard.kinds[-1] == "fetched")
+
+    asyncio.run(run())
+
+
+def test_the_end_is_told_where_the_responder_only_repeats_itself(world):
+    """Nobody refuses anything, so it is no failure; and yet the staple is about to expire, and expires."""
+
+    async def run():
+        held = world.responder.good(ONE)
+        world.responder.say = lambda _: held
+        async with responder(world.responder) as url, world.running(stapled(ONE, url)):
+            for part in (1, 1.55, 1.8, 1.95, 2):
+                asked = world.responder.questions(ONE)
+                world.moment = NOW + DAY * part
+                await until(lambda asked=asked: world.responder.questions(ONE) > asked)
+                await world.some_naps()
+            assert world.heard.kinds == ["fetched", "expiring", "refused", "expired"]
+
+    asyncio.run(run())
+
+
+def test_revoked_in_the_second_of_a_good_counts(world):
+    """Of two words with one thisUpdate the graver one."""
+
+    async def run():
+        async with responder(world.responder) as url, world.running(stapled(ONE, url)):
+            good = world.responder.good(ONE, this_update=NOW)
+            world.responder.say = lambda leaf: world.responder.good(leaf, this_update=NOW, status=pki.revoked(NOW))
+            world.moment += DAY
+            await until(lambda: world.heard.kinds == ["fetched", "revoked"])
+            assert world.staple(ONE) is None
+            world.responder.say = lambda _: good
+            world.moment += HOUR
+            await until(lambda: world.heard.kinds[2:] == ["refused"])
+            assert world.heard.events[-1].reasons == ("older-than-held",)
 
     asyncio.run(run())
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from datetime import timedelta
 
 import pytest
 from aiohttp import web
+from keeper import world as world_module
 from keeper.responders import head_of, raw_responder, responder, until
 from keeper.world import HOUR, ONE, TWO, Responder, World, at_work, key, stapled
 from ocsp import pki
-from ocsp.pki import DAY, NOW, Answer, cert_id, single
+from ocsp.pki import CA, DAY, NOW, Answer, cert_id, single
 
 from proxy.cache.layout import CacheArgument
 from proxy.cache.segment import Segment
@@ -286,6 +288,38 @@ def test_a_slow_responder_holds_up_only_its_own(segment):
     asyncio.run(run())
 
 
+def test_a_silent_responder_holds_up_nobody_who_has_another(segment, monkeypatch):
+    """Who waited there while it proved silent goes to the next one at once, not after a deadline each."""
+    leaves = [pki.issue(f"{number}.example", CA) for number in range(40)]
+    monkeypatch.setattr(world_module, "LEAVES", leaves)
+
+    async def run():
+        world = World(
+            segment,
+            fetch_timeout_s=0.5,
+            max_fetches_per_responder=2,
+            max_fetches_per_responder_per_second=1000,
+            warmup_timeout_s=2,
+        )
+        begun_s, asked_in_vain = time.monotonic(), 0
+        world.clock = lambda: NOW.timestamp() + time.monotonic() - begun_s  # turns at a responder take some time
+
+        async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+            nonlocal asked_in_vain
+            asked_in_vain += 1
+            await reader.read()
+
+        async with (
+            raw_responder(silent) as silent_url,
+            responder(world.responder) as url,
+            world.running(*(stapled(leaf, silent_url, url) for leaf in leaves)),
+        ):
+            assert world.heard.outcomes.count("fetched") == len(leaves)
+        assert asked_in_vain == 2
+
+    asyncio.run(run())
+
+
 def test_retry_after_is_obeyed(world, lines):
     """A responder that asks for time gets it."""
 
@@ -307,6 +341,40 @@ def test_a_clock_set_back_stalls_nothing(world):
             await world.some_naps()
             world.moment += DAY
             await until(lambda: world.responder.questions(ONE) == 2)
+
+    asyncio.run(run())
+
+
+def test_a_clock_years_ahead_loses_nothing(world, lines):
+    """By it the certificate is over, and nobody is asked; when it is right again the staple is served and refreshed."""
+
+    async def run():
+        async with responder(world.responder) as url, world.running(stapled(ONE, url)):
+            world.moment = ONE.cert.not_valid_after_utc + DAY
+            await until(lambda: any("the certificate has expired" in line for line in lines()))
+            world.moment = NOW + DAY
+            assert world.staple(ONE)
+            await until(lambda: world.responder.questions(ONE) == 2)
+
+    asyncio.run(run())
+
+
+def test_a_clock_that_was_wrong_at_the_start_loses_nothing(segment, lines):
+    """A stored response that was to come by that clock is served when the clock is right, though nobody answers."""
+
+    async def run():
+        before = World(segment)
+        before.store(ONE, before.responder.good(ONE), NOW + 2 * DAY)
+        segment.distrust()
+        world = World(segment)
+        world.responder.say = lambda _: web.Response(status=500)
+        world.moment = NOW - 20 * DAY
+        async with responder(world.responder) as url, world.running(stapled(ONE, url)):
+            assert world.staple(ONE) is None
+            world.moment = NOW + HOUR
+            await until(lambda: world.responder.questions(ONE) == 2)
+            await until(lambda: world.staple(ONE))
+        assert "stapled until 2030-06-17 12:00:00Z, from the cache" in "\n".join(lines())
 
     asyncio.run(run())
 

@@ -191,7 +191,7 @@ def test_questions_are_few(responder, chance):
     assert len(missed) <= 2 * doublings + 5 + while_held_s / (PACE.retry_max_s * 0.8) + without_s / 48
     # Each response is asked for once; one that is repeated, again when half of what remains is over.
     answered = len(history.answers())
-    sooner_s = min(responder.life_s * 0.4, PACE.refresh_max_s)
+    sooner_s = min(responder.life_s * 0.4, PACE.refresh_max_s * 0.8)
     repeats = 1 + math.log2(responder.life_s / PACE.refresh_min_s) if responder.period_s else 1
     lived_s = responder.away_until_s + 2 * responder.life_s
     assert answered <= (lived_s / min(sooner_s, responder.period_s or sooner_s) + 2) * repeats
