@@ -1,7 +1,7 @@
 """What can fail, named by what someone does about it.
 
 A foreign exception is translated into one of these where the library is called; nothing above that place
-imports aiohttp's, OpenSSL's or httptools' errors.
+imports aiohttp's or OpenSSL's errors.
 """
 
 from __future__ import annotations
