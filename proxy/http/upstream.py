@@ -1,18 +1,15 @@
-"""Connections to one backend: at most one request at a time on each, kept for the next one when the answer allows it.
+"""A connection to a backend: at most one request at a time on it, kept for the next one when the answer allows it.
 
-A connection that is in the pool belongs to nobody; taken, it belongs to one exchange, which gets its events. The pool
-is one worker's own.
+A connection that is in its pool belongs to nobody; taken, it belongs to one exchange, which gets its events.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-from collections import deque
 from typing import TYPE_CHECKING, Protocol, cast
 
-from proxy.deadlines import NEVER, Deadlines
+from proxy.deadlines import NEVER
 from proxy.errors import UpstreamError
 from proxy.http.codec import ResponseDecoder
 
@@ -20,12 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.http.codec import ResponseEvent
-    from proxy.settings.model import HttpSettings
-    from proxy.settings.values import UpstreamAddress
+    from proxy.http.pool import UpstreamPool
 
-_log = logging.getLogger("stapleproxy.upstream")
+_HIGH_WATER_BYTES = 65_536
 
-_HIGH_WATER_BYTES = 262_144
+
+class Upstream(Protocol):
+    """Where an exchange gets its connection: one server's pool, or a group of them."""
+
+    def take(self) -> UpstreamConnection | None: ...
+    def connect(self, done: Callable[[UpstreamConnection | UpstreamError], None]) -> asyncio.Task[None]: ...
 
 
 class Exchange(Protocol):
@@ -52,6 +53,7 @@ class UpstreamConnection(asyncio.Protocol):
         "is_open",
         "is_reused",
         "saw_response",
+        "was_made",
     )
 
     def __init__(self, pool: UpstreamPool) -> None:
@@ -65,6 +67,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._decoder = cast("ResponseDecoder", None)
         self.deadline_at = NEVER
         self.is_open = False
+        self.was_made = False
+        """It is, or has been, open."""
         self.is_reused = False
         """It has served a request before, so the backend may have closed it just now."""
         self.saw_response = False
@@ -74,7 +78,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._raw = cast("asyncio.Transport", transport)
         self._raw.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self._decoder = ResponseDecoder(self._pool.settings.max_head_bytes)
-        self.is_open = True
+        self.is_open = self.was_made = True
         self._pool.deadlines.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -83,7 +87,6 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
             return
         self.saw_response = True
-        self._set_deadline()
         try:
             events = self._decoder.feed(data)
         except UpstreamError as error:
@@ -92,6 +95,9 @@ class UpstreamConnection(asyncio.Protocol):
             owner.on_upstream_error(error)
             return
         if events:
+            self._set_deadline()  # not for each byte: a head that trickles has no longer than one that stays out
+            if self._pool.is_failing:
+                self._pool.report_answer()
             owner.on_response(events)
 
     def eof_received(self) -> bool:
@@ -111,6 +117,8 @@ class UpstreamConnection(asyncio.Protocol):
 
         Closing with unread input makes the kernel send RST, and then it is our writing that fails, not our reading.
         """
+        if self._raw.get_extra_info("sslcontext") is not None:
+            return  # what is left to read there are records, and who could decrypt them is gone
         try:
             data = os.read(self._raw.get_extra_info("socket").fileno(), _HIGH_WATER_BYTES)
         except OSError:
@@ -161,6 +169,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     # The owner calls these.
 
+    @property
+    def address(self) -> str:
+        """Of the backend, as the configuration has it."""
+        return str(self._pool.address)
+
     def begin(self, owner: Exchange, method: bytes) -> None:
         """Take the connection for one request."""
         self._owner = owner
@@ -208,6 +221,12 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.close()
 
+    def report(self, error: UpstreamError) -> None:
+        """Note that its owner's request failed here."""
+        # An idle connection that ended just as it was taken says nothing about the server.
+        is_stale = self.is_reused and not self.is_open and not self.saw_response
+        self._pool.report(error, is_its_fault=not is_stale)
+
     def is_usable(self) -> bool:
         """Neither side has ended it, as far as is known."""
         return self.is_open and not self._raw.is_closing()
@@ -217,88 +236,3 @@ class UpstreamConnection(asyncio.Protocol):
         self._owner = None
         if self.is_open:
             self._raw.abort()
-
-
-class UpstreamPool:
-    """The connections of one worker to one backend."""
-
-    def __init__(
-        self, address: UpstreamAddress, settings: HttpSettings, deadlines: Deadlines, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self.address = address
-        self.settings = settings
-        self.deadlines = deadlines
-        self.now = loop.time
-        self._loop = loop
-        self._idle: deque[UpstreamConnection] = deque()
-        self._connecting: set[asyncio.Task[None]] = set()
-        self._is_failing = False
-
-    def __repr__(self) -> str:
-        return f"<UpstreamPool {self.address} idle={len(self._idle)} connecting={len(self._connecting)}>"
-
-    def take(self) -> UpstreamConnection | None:
-        """The idle connection used last (the others may then run out), or None: `connect`."""
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_usable():
-                return connection
-        return None
-
-    def put(self, connection: UpstreamConnection) -> None:
-        """Keep an idle connection, or close it if there are enough."""
-        if len(self._idle) < self.settings.upstream_max_idle:
-            self._idle.append(connection)
-        else:
-            connection.close()
-
-    def on_lost(self, connection: UpstreamConnection) -> None:
-        """Forget a connection that has ended."""
-        self.deadlines.discard(connection)
-        if connection in self._idle:
-            self._idle.remove(connection)
-
-    def connect(self, done: Callable[[UpstreamConnection | UpstreamError], None]) -> asyncio.Task[None]:
-        """Open a connection; `done` gets it, or why there is none. Cancel the task to lose interest."""
-        task = self._loop.create_task(self._connect(done))
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
-        return task
-
-    async def _connect(self, done: Callable[[UpstreamConnection | UpstreamError], None]) -> None:
-        address = self.address
-        connection = UpstreamConnection(self)
-        result: UpstreamConnection | UpstreamError | None = None
-        try:
-            async with asyncio.timeout(self.settings.upstream_connect_timeout_s):
-                if address.path:
-                    await self._loop.create_unix_connection(lambda: connection, address.path)
-                else:
-                    await self._loop.create_connection(lambda: connection, address.host, address.port)
-            result = connection
-        except TimeoutError:
-            result = UpstreamError(504, "connecting to the backend took too long")
-        except OSError as error:
-            result = UpstreamError(502, f"the backend cannot be reached ({error.strerror or error})")
-        finally:
-            if result is not connection:  # it may have been made in the moment of giving up
-                connection.close()
-                connection.connection_lost(None)  # which uvloop would not say
-        done(result)
-
-    def report(self, error: UpstreamError) -> None:
-        """Log the first failure of a row; the first success after it is logged too."""
-        if not self._is_failing:
-            self._is_failing = True
-            _log.warning("upstream %s fails: %s; logged once until it works again", self.address, error.detail)
-
-    def report_success(self) -> None:
-        """See `report`."""
-        if self._is_failing:
-            self._is_failing = False
-            _log.warning("upstream %s works again", self.address)
-
-    def close(self) -> None:
-        """Close what is idle; what is in use ends with its exchange."""
-        while self._idle:
-            self._idle.pop().close()

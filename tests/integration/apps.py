@@ -43,6 +43,10 @@ def status(code):
 async def asgi(scope, receive, send):
     """GET /gated: a second piece after POST /open; else as /seen of the Flask application."""
     if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
         return
     assert scope["type"] == "http"
     body = b""
@@ -59,6 +63,11 @@ async def asgi(scope, receive, send):
         case "/open":
             _gate().set()
             await _start(send, 204)
+            await send({"type": "http.response.body"})
+        case "/pieces":
+            await _start(send)
+            for number in range(1000):
+                await send({"type": "http.response.body", "body": b"piece %d\n" % number, "more_body": True})
             await send({"type": "http.response.body"})
         case path if path.startswith("/status/"):
             await _start(send, int(path[8:]))

@@ -315,6 +315,12 @@ class Backend:
         if not self._failures.empty():
             raise self._failures.get()
 
+    def leave(self) -> None:
+        """Listen no more: connections are refused from now on."""
+        with contextlib.suppress(OSError):  # it has left before
+            self.listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`
+        self.listener.close()
+
     def accept(self) -> None:
         while True:
             try:
@@ -348,7 +354,7 @@ def backend() -> Iterator[Backend]:
         try:
             yield made
         finally:
-            listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`
+            made.leave()
             thread.join(PATIENCE_S)
 
 

@@ -11,10 +11,12 @@ import socket
 import ssl
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from integration.clients import curl
+from integration.conftest import free_port
 from integration.front import wait_until
 from integration.peers import Client, proxied
 
@@ -39,31 +41,72 @@ def server(folder: Path, *command: str, ready: str):
         process.wait(10)
 
 
-@contextlib.contextmanager
-def gunicorn(folder: Path, kind: str):
-    bind = f"unix:{folder}/g.sock" if kind == "Unix" else "127.0.0.1:0"
-    command = ("gunicorn", "--bind", bind, "--worker-class", "gthread", "--threads", "4", "integration.apps:flask_app")
-    with server(folder, *command, ready=r"Booting worker") as log:
-        yield re.search(r"Listening at: (\S+)", log.read_text())[1]
+@dataclass(frozen=True)
+class Served:
+    """How a server is started: PORT and SOCKET stand for where it shall listen."""
+
+    command: str
+    ready: str
+    knows_client: bool = True
+    """It can be told to take the client's address from the proxy."""
+    takes_chunks: bool = True
+    """False: it takes a chunked body for an empty one, as wsgiref does on which it stands."""
+    has_gate: bool = False
+    """It serves the ASGI application, whose /gated waits."""
+
+    @contextlib.contextmanager
+    def run(self, folder: Path):
+        # A Unix socket's path has at most 107 bytes, which pytest's own folders leave little of.
+        port, path = free_port(), folder / "s"
+        with server(folder, *self.command.format(PORT=port, SOCKET=path).split(), ready=self.ready):
+            yield f"unix:{path}" if "{SOCKET}" in self.command else f"http://127.0.0.1:{port}"
 
 
-@contextlib.contextmanager
-def uvicorn(folder: Path, kind: str):
-    path = folder / "u.sock"
-    address = ("--uds", str(path)) if kind == "Unix" else ("--port", "0")
-    command = ("uvicorn", *address, "--proxy-headers", "--forwarded-allow-ips", "*", "integration.apps:asgi")
-    with server(folder, *command, ready=r"running on ") as log:
-        yield f"unix:{path}" if kind == "Unix" else re.search(r"running on (\S+)", log.read_text())[1]
+_UVICORN = "--proxy-headers --forwarded-allow-ips * integration.apps:asgi"
+SERVERS = {
+    "gunicorn gthread": Served(
+        "gunicorn --bind 127.0.0.1:{PORT} --worker-class gthread --threads 4 integration.apps:flask_app",
+        "Booting worker",
+        knows_client=False,
+    ),
+    "gunicorn gthread, Unix": Served(
+        "gunicorn --bind unix:{SOCKET} --worker-class gthread --threads 4 integration.apps:flask_app",
+        "Booting worker",
+        knows_client=False,
+    ),
+    "gunicorn sync": Served(
+        "gunicorn --bind 127.0.0.1:{PORT} --workers 2 integration.apps:flask_app", "Booting worker", knows_client=False
+    ),
+    "uvicorn": Served(f"uvicorn --port {{PORT}} {_UVICORN}", "running on ", has_gate=True),
+    "uvicorn, Unix": Served(f"uvicorn --uds {{SOCKET}} {_UVICORN}", "running on ", has_gate=True),
+    "hypercorn": Served(
+        "hypercorn --bind 127.0.0.1:{PORT} integration.apps_more:hypercorn_asgi", "Running on ", has_gate=True
+    ),
+    "granian": Served(
+        "granian --interface asgi --host 127.0.0.1 --port {PORT} --no-ws integration.apps_more:granian_asgi",
+        "Started worker-1",
+        has_gate=True,
+    ),
+    "aiohttp": Served("aiohttp.web -H 127.0.0.1 -P {PORT} integration.apps_more:aiohttp_app", "Running on "),
+    "Django runserver": Served(
+        "django runserver --noreload --settings integration.django_site 127.0.0.1:{PORT}",
+        "Starting development server",
+        knows_client=False,
+        takes_chunks=False,
+    ),
+}
+QUICK = {"gunicorn gthread", "gunicorn gthread, Unix", "uvicorn", "uvicorn, Unix"}
 
 
-@pytest.fixture(scope="module", params=["gunicorn TCP", "gunicorn Unix", "uvicorn TCP", "uvicorn Unix"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in SERVERS],
+)
 def proxy(request, tmp_path_factory):
-    # A Unix socket's path has at most 107 bytes, which pytest's own folders leave little of.
     folder = tmp_path_factory.mktemp("b")
-    name, kind = request.param.split()
-    serve = {"gunicorn": gunicorn, "uvicorn": uvicorn}[name]
-    with serve(folder, kind) as upstream, proxied(folder, upstream) as running:
-        running.server = name
+    served = SERVERS[request.param]
+    with served.run(folder) as upstream, proxied(folder, upstream) as running:
+        running.served = served
         yield running
 
 
@@ -101,11 +144,11 @@ def test_the_application_knows_the_client_and_the_scheme(proxy, connection):
     seen = json.loads(ask(connection, "/seen")[1])
     host = f"localhost:{proxy.front.port}"
     assert seen["url"] == f"https://{host}/seen"
-    if proxy.server == "uvicorn":
+    if proxy.served.knows_client:
         assert seen["remote"] == "127.0.0.1"
 
 
-def test_bodies_come_with_length_and_chunked(connection):
+def test_bodies_come_with_length_and_chunked(proxy, connection):
     """Both ways of http.client, on one connection."""
     text = "some text " * 10_000
     for more in (
@@ -114,7 +157,8 @@ def test_bodies_come_with_length_and_chunked(connection):
          "headers": {"Transfer-Encoding": "chunked"}},
     ):  # fmt: skip
         _, body = ask(connection, "/seen", "POST", **more)
-        assert json.loads(body)["body"] == text
+        is_taken = proxy.served.takes_chunks or "encode_chunked" not in more
+        assert json.loads(body)["body"] == (text if is_taken else "")
 
 
 def test_answers_without_body_do_not_shift_the_next(connection):
@@ -152,13 +196,12 @@ def test_curl_is_served(proxy, tmp_path):
     assert done.returncode == 0, done.stderr
     assert re.findall(r"^(\d{3}) (\d)$", done.stdout, re.MULTILINE) == [("200", "1"), *[("200", "0")] * 4]
     bodies = [json.loads(line)["body"] for line in done.stdout.splitlines() if line.startswith("{")]
-    assert [len(body) for body in bodies] == [0, 100_000, 100_000, 100_000]
+    chunked = 100_000 if proxy.served.takes_chunks else 0
+    assert [len(body) for body in bodies] == [0, 100_000, chunked, 100_000]
 
 
-def test_a_generated_answer_comes_whole(proxy, connection):
-    """Chunked from gunicorn, chunked to the client."""
-    if proxy.server != "gunicorn":
-        pytest.skip("the ASGI application has no such page")
+def test_a_generated_answer_comes_whole(connection):
+    """Without a length, so chunked to the client, however the server marks its end."""
     response, body = ask(connection, "/pieces")
     assert response.getheader("Transfer-Encoding") == "chunked"
     assert body == b"".join(b"piece %d\n" % number for number in range(1000))
@@ -166,8 +209,8 @@ def test_a_generated_answer_comes_whole(proxy, connection):
 
 def test_the_first_piece_comes_before_the_second_is_sent(proxy):
     """Nothing is gathered on the way."""
-    if proxy.server != "uvicorn":
-        pytest.skip("the WSGI application has no such page")
+    if not proxy.served.has_gate:
+        pytest.skip("only the ASGI application has such a page")
     with proxy.client() as reader, proxy.client() as opener:
         assert isinstance(reader, Client)
         reader.send(b"GET /gated HTTP/1.1\r\nHost: localhost\r\n\r\n")
