@@ -19,10 +19,12 @@ from OpenSSL import SSL
 
 from proxy.errors import ConfigError, Problem
 from proxy.tls.binding import lib, raw
+from proxy.tls.clientauth import ask_for_certificate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from proxy.clientca import ClientCa
     from proxy.identity import CacheKey, Identity
     from proxy.settings.model import TlsSettings
 
@@ -31,8 +33,8 @@ _log = logging.getLogger("stapleproxy.tls")
 StapleLookup = Callable[["CacheKey", float], bytes | None]
 """(cache key, now as unix seconds) -> DER of the response to staple, or None. Runs in handshakes: no I/O, no lock."""
 
-# Most wanted first; curl -0 offers the second alone.
-_ALPN = (b"http/1.1", b"http/1.0")
+HTTP_ALPN = (b"http/1.1", b"http/1.0")
+"""Most wanted first; curl -0 offers the second alone."""
 
 _VERSIONS = {"TLSv1.2": SSL.TLS1_2_VERSION, "TLSv1.3": SSL.TLS1_3_VERSION}
 
@@ -79,6 +81,10 @@ class SiteTls:
     app: object
     staple_required: bool = False
     """A client that asks for a staple when there is none is refused; a resumption asks for none."""
+    alpn: tuple[bytes, ...] = HTTP_ALPN
+    """Application protocols, most wanted first; none: what a client offers is not looked at."""
+    client_ca: ClientCa | None = None
+    """Who may issue client certificates; None: they are not asked for."""
 
 
 def build_contexts(sites: Sequence[SiteTls], tls: TlsSettings, staple: StapleLookup) -> list[SSL.Context]:
@@ -116,12 +122,15 @@ def _build(site: SiteTls, tls: TlsSettings, staple: StapleLookup) -> SSL.Context
     # Tickets hold the session at the client; a cache here would be one worker's only.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(_SESSION_ID_CONTEXT)
-    if not tls.session_tickets:
+    if not tls.session_tickets or site.client_ca:
         context.set_options(SSL.OP_NO_TICKET)
+    if site.client_ca:
+        ask_for_certificate(context, site.client_ca, site.where)
     _set_algorithms(context, tls)
     for identity in site.identities:
         _use(context, identity, site.where)
-    context.set_alpn_select_callback(_select_alpn)
+    if site.alpn:
+        context.set_alpn_select_callback(_alpn_callback(site.alpn))
     if site.stapling:
         context.set_ocsp_server_callback(_status_callback(site, staple))
     context.set_app_data(site.app)
@@ -172,11 +181,14 @@ def _use(context: SSL.Context, identity: Identity, where: str) -> None:
         raise ConfigError(Problem(where, f"OpenSSL refuses {identity.label}: {reason}")) from error
 
 
-def _select_alpn(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
-    for protocol in _ALPN:
-        if protocol in offered:
-            return protocol
-    raise NoApplicationProtocolError
+def _alpn_callback(protocols: tuple[bytes, ...]) -> Callable[[SSL.Connection, list[bytes]], bytes]:
+    def select(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
+        for protocol in protocols:
+            if protocol in offered:
+                return protocol
+        raise NoApplicationProtocolError
+
+    return select
 
 
 def _status_callback(site: SiteTls, staple: StapleLookup) -> Callable[[SSL.Connection, object], bytes]:
@@ -206,6 +218,7 @@ def _status_callback(site: SiteTls, staple: StapleLookup) -> Callable[[SSL.Conne
             # A staple is less than a connection, unless the operator says otherwise.
             _log.exception("no staple: this is a bug in stapleproxy")
             response = None
+        connection.set_app_data(response or b"")  # see Session.staple
         if not response and site.staple_required:
             raise refuse(now_s)  # pyOpenSSL makes a fatal alert of it, and raises it again from the handshake
         return response or b""

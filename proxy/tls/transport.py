@@ -15,34 +15,46 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import socket
+import struct
 from typing import TYPE_CHECKING, Protocol, cast
 
 from proxy.deadlines import NEVER, Deadlines
-from proxy.tls import clienthello
+from proxy.proxyprotocol import Endpoint
+from proxy.tls.context import StapleMissingError
 from proxy.tls.engine import Engine, TlsError
+from proxy.tls.opening import Opening, Refused
+from proxy.tls.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from OpenSSL import SSL
 
+    from proxy.accepting import Door
     from proxy.names import NameTable
+    from proxy.proxyprotocol import Header
 
 # A write above this much unsent data pauses the writer. uvloop reads up to 256 kB at once, so less would pause at each.
-_HIGH_WATER_BYTES = 262_144
-# A fatal alert, as RFC 6066 3 has it, before there is an engine that could write it.
-_UNRECOGNIZED_NAME = b"\x15\x03\x03\x00\x02\x02\x70"
+_HIGH_WATER_BYTES = 65_536
 _LINGER_S = 5.0
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER for no time at all: closing sends RST."""
 _STALL_S = 30.0
+_STALL_BYTES = 8_192
+"""What a client has to take in that time, at least, of what is left for it: a trickle would hold it for hours."""
 
 
 class App(Protocol):
-    """The protocol above; the names are those of asyncio.Protocol."""
+    """The protocol above; the names are those of asyncio.Protocol.
+
+    `eof_received` tells of close_notify; as in asyncio, a true answer means that the other direction shall stay open.
+    """
 
     def connection_made(self, transport: TlsTransport) -> None: ...
     def data_received(self, data: bytes) -> None: ...
     def connection_lost(self, exc: Exception | None) -> None: ...
-    def eof_received(self) -> None: ...
+    def eof_received(self) -> bool | None: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
     def on_deadline(self) -> None: ...
@@ -67,19 +79,27 @@ class TlsTransport(asyncio.Protocol):
 
     `contexts` has each site's context by server name. `make_app` is called when the handshake is done, with what the
     chosen site's context carries as app data. `on_failure` is told in a few words why a handshake failed, and whose.
+    `is_load_balancer` tells by an address who has to send a PROXY header; `http_answer` is for who speaks no TLS.
     """
 
     __slots__ = (
         "_app",
         "_contexts",
         "_deadlines",
+        "_door",
         "_engine",
         "_handshake_timeout_s",
-        "_hello",
-        "_hello_needed",
+        "_header",
+        "_http_answer",
+        "_is_admitted",
+        "_is_ended",
+        "_is_half_open",
+        "_is_load_balancer",
         "_loop",
         "_make_app",
         "_on_failure",
+        "_on_no_staple",
+        "_opening",
         "_raw",
         "_unsent_bytes",
         "deadline_at",
@@ -90,16 +110,27 @@ class TlsTransport(asyncio.Protocol):
     def __init__(
         self,
         contexts: NameTable[SSL.Context | None],
-        make_app: Callable[[object], App],
+        make_app: Callable[[object, Session], App],
         deadlines: Deadlines,
         handshake_timeout_s: float,
         on_failure: Callable[[str, str], None],
         loop: asyncio.AbstractEventLoop,
+        is_load_balancer: Callable[[str], bool] | None = None,
+        http_answer: bytes = b"",
+        door: Door | None = None,
+        on_no_staple: Callable[[TlsTransport, Session], None] | None = None,
     ) -> None:
         self._contexts = contexts
         self._engine: Engine | None = None  # until it is known for which site
-        self._hello = bytearray()
-        self._hello_needed = 0
+        self._opening: Opening | None = None  # from the first byte until then
+        self._header: Header | None = None
+        self._is_load_balancer = is_load_balancer
+        self._http_answer = http_answer
+        self._door = door
+        self._is_admitted = False
+        self._on_no_staple = on_no_staple
+        self._is_half_open = False  # the client has sent close_notify, and the app goes on writing
+        self._is_ended = False  # and its socket has ended as well
         self._make_app = make_app
         self._deadlines = deadlines
         self._handshake_timeout_s = handshake_timeout_s
@@ -121,6 +152,8 @@ class TlsTransport(asyncio.Protocol):
         self.peer_host = peer[0] if peer else ""
         self.deadline_at = self._loop.time() + self._handshake_timeout_s
         self._deadlines.add(self)
+        if self._is_load_balancer is None or not self._is_load_balancer(self.peer_host):
+            self._enter()  # else when it is known who the client is
 
     def data_received(self, data: bytes) -> None:
         if self.state is OPEN:
@@ -136,14 +169,20 @@ class TlsTransport(asyncio.Protocol):
             self._shake(data)
 
     def eof_received(self) -> bool:
-        """Let the socket be closed: in TLS it is close_notify that ends one direction only, and that came as data."""
+        """Let the socket be closed: in TLS it is close_notify that ends one direction only, and that came as data.
+
+        It stays open for an app that, after close_notify, has said so.
+        """
         if self.state is HANDSHAKE:
             self._on_failure("the client left during the handshake", self.peer_host)
-        return False
+        self._is_ended = self._is_half_open and self.state is OPEN
+        return self._is_ended
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.state = CLOSED
         self._deadlines.discard(self)
+        if self._is_admitted and self._door is not None:
+            self._door.leave(self.peer_host)
         app, self._app = self._app, None
         if app is not None:
             app.connection_lost(exc)
@@ -162,8 +201,11 @@ class TlsTransport(asyncio.Protocol):
             return
         if self.state is HANDSHAKE:
             self._on_failure("the handshake took too long", self.peer_host)
-        elif self._raw.get_write_buffer_size() < self._unsent_bytes:
+        elif self._unsent_bytes and self._raw.get_write_buffer_size() <= max(0, self._unsent_bytes - _STALL_BYTES):
             self._count_down()
+            return
+        elif self._unsent_bytes:
+            self.reset()
             return
         self.abort()
 
@@ -172,36 +214,48 @@ class TlsTransport(asyncio.Protocol):
         if self._app is not None:
             self._app.drain()
 
-    def _begin(self) -> Engine | None:
-        """Choose the site by what the ClientHello asks for; None: it has not come whole yet, or there is no site."""
-        name = None
-        if not self._contexts.is_single:
-            if len(self._hello) < self._hello_needed:
-                return None
-            hello = clienthello.read(bytes(self._hello))
-            if isinstance(hello, int):
-                self._hello_needed = hello
-                return None
-            name = hello.server_name
-        context = self._contexts.lookup(name)
-        if context is None:
-            self._raw.write(_UNRECOGNIZED_NAME)
-            self._fail("the client asks for no or an unknown name")
+    def _enter(self) -> bool:
+        """Ask whether there is room for this client; who finds none is cut off."""
+        self._is_admitted = self._door is None or self._door.admit(self.peer_host)
+        if not self._is_admitted:
+            self.abort()
+        return self._is_admitted
+
+    def _begin(self, data: bytes) -> bytes | None:
+        """Choose the site by what the ClientHello asks for; what OpenSSL is to be fed, None: not yet, or never."""
+        if self._opening is None:
+            awaits_header = self._is_load_balancer is not None and self._is_load_balancer(self.peer_host)
+            self._opening = Opening(self._contexts, self._http_answer, awaits_proxy_header=awaits_header)
+        try:
+            opened = self._opening.feed(data)
+        except Refused as refused:
+            self._raw.write(refused.answer)
+            self._fail(str(refused))
             return None
-        self._engine = Engine(context)
-        return self._engine
+        if opened is None:
+            return None
+        self._opening, self._header = None, opened.header
+        if opened.header:
+            if opened.header.source:
+                self.peer_host = opened.header.source.host
+            if not self._enter():
+                return None
+        self._engine = Engine(opened.context)
+        return opened.data
 
     def _shake(self, data: bytes) -> None:
-        engine = self._engine
-        if engine is None:
-            self._hello += data
-            engine = self._begin()
-            if engine is None:
+        if self._engine is None:
+            begun = self._begin(data)
+            if begun is None:
                 return
-            data, self._hello = bytes(self._hello), bytearray()
+            data = begun
+        engine = self._engine
+        assert engine is not None  # made by _begin
         try:
             plaintext = engine.receive(data)
         except TlsError as error:
+            if self._on_no_staple is not None and isinstance(error.__cause__, StapleMissingError):
+                self._on_no_staple(self, Session(engine.connection))
             self._fail(f"the handshake failed: {error}")
             return
         # Flushed before the plaintext is looked at: an app that answers at once answers after our Finished.
@@ -209,7 +263,13 @@ class TlsTransport(asyncio.Protocol):
         if not engine.is_established:
             return
         self.state = OPEN
-        app = self._app = self._make_app(engine.connection.get_context().get_app_data())
+        try:
+            app = self._make_app(engine.connection.get_context().get_app_data(), Session(engine.connection))
+        except ValueError as error:
+            # cryptography's, of a client certificate that OpenSSL reads: what it says cannot be passed on.
+            self._fail(f"the client's certificate cannot be read: {error}")
+            return
+        self._app = app
         app.connection_made(self)
         self._deliver(engine, plaintext)
 
@@ -220,7 +280,7 @@ class TlsTransport(asyncio.Protocol):
             # Nothing for the app, so something for OpenSSL itself, which may want to answer (a key update, an alert).
             self._flush(engine)
         if engine.is_peer_done and self.state is OPEN and self._app is not None:
-            self._app.eof_received()
+            self._is_half_open = bool(self._app.eof_received())
 
     def _flush(self, engine: Engine) -> None:
         data = engine.pending()
@@ -243,7 +303,7 @@ class TlsTransport(asyncio.Protocol):
         self._count_down()
         if self._raw.is_closing():
             return
-        if self._raw.can_write_eof():
+        if self._raw.can_write_eof() and not self._is_ended:
             self._raw.write_eof()
             self._raw.resume_reading()
         else:
@@ -265,6 +325,11 @@ class TlsTransport(asyncio.Protocol):
         except TlsError as error:
             self._fail(str(error))
 
+    def write_eof(self) -> None:
+        """Send what was written and close_notify, and go on reading: it ends one direction only (RFC 8446 6.1)."""
+        if self.state is OPEN and self._engine is not None:
+            self._raw.write(self._engine.close())
+
     def close(self) -> None:
         """Send what was written and close_notify, then end the connection."""
         if self.state is OPEN and self._engine is not None:
@@ -276,6 +341,12 @@ class TlsTransport(asyncio.Protocol):
         if self.state is not CLOSED:
             self.state = CLOSING
             self._raw.abort()
+
+    def reset(self) -> None:
+        """Cut off a client that does not take what is sent: not even the kernel goes on sending what it still holds."""
+        if self.state is not CLOSED:
+            self._raw.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.abort()
 
     def pause_reading(self) -> None:
         """Take no more from the client for now."""
@@ -289,6 +360,14 @@ class TlsTransport(asyncio.Protocol):
     def unsent_bytes(self) -> int:
         """How much of what was written the client has not taken yet, beyond what the kernel holds."""
         return self._raw.get_write_buffer_size()
+
+    def endpoints(self) -> tuple[Endpoint, Endpoint]:
+        """The client and where it connected to, as a load balancer said or the socket does."""
+        if self._header and self._header.source and self._header.destination:
+            return self._header.source, self._header.destination
+        peer, own = (self._raw.get_extra_info(name) for name in ("peername", "sockname"))
+        # uvloop has no name for a peer that was gone before we looked.
+        return (Endpoint(*peer[:2]) if peer else Endpoint("", 0)), (Endpoint(*own[:2]) if own else Endpoint("", 0))
 
     def now(self) -> float:
         """The event loop's time, for deadlines."""

@@ -76,13 +76,14 @@ def test_a_failed_handshake_sends_its_alert_before_it_closes(lab, pair, backend,
 
 
 def test_what_is_not_tls_is_refused_at_once(lab, pair, backend, tmp_path):
-    """A broken message gets its alert; to what does not even look like TLS there is nothing to say. Neither waits."""
+    """A broken message gets its alert; to what does not even look like TLS there is nothing to say,
+    but to HTTP in HTTP. None waits."""
     with run(tmp_path, toml(site(backend, pair))) as front:
         for beginning, answer in {
             b"\x16\x03\x01\x00\x05\xff\xff\xff\xff\xff": b"\x15\x03",
             b"\x15\x03\x01\x00\x02\x02\x28": b"\x15\x03",
             b"SSH-2.0-OpenSSH_9.9\r\n": b"",
-            b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n": b"",
+            b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n": b"HT",  # the whole answer is in test_modes.py
         }.items():
             with socket.create_connection(("127.0.0.1", front.port), timeout=5) as sock:
                 sock.sendall(beginning)

@@ -1,0 +1,65 @@
+"""Facts about an established connection, each asked of OpenSSL when it is wanted: most connections want none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.clientcerts import common_name
+from proxy.proxyprotocol import Tls
+from proxy.tls.binding import lib, raw
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from OpenSSL import SSL
+
+
+class Session:
+    """What the handshake has brought."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self._connection = connection
+
+    @property
+    def version(self) -> str:
+        """Such as ``TLSv1.3``."""
+        return self._connection.get_protocol_version_name()
+
+    @property
+    def cipher(self) -> str:
+        """OpenSSL's name of it."""
+        return self._connection.get_cipher_name() or ""
+
+    @property
+    def server_name(self) -> str:
+        """What the client asked for; empty: nothing, or nothing that is a name."""
+        name = self._connection.get_servername() or b""
+        return name.decode("ascii") if name.isascii() else ""
+
+    @property
+    def alpn(self) -> bytes:
+        """The application protocol that was agreed on; empty: none."""
+        return self._connection.get_alpn_proto_negotiated()
+
+    @property
+    def client_certificate(self) -> x509.Certificate | None:
+        """What the client has shown, and OpenSSL has verified: else there is no session."""
+        return self._connection.get_peer_certificate(as_cryptography=True)
+
+    def told(self) -> Tls:
+        """What a PROXY header tells a backend of it."""
+        shown = self.client_certificate
+        name = common_name(shown) if shown else ""
+        return Tls(self.version, self.cipher, self.server_name, self.alpn, shown is not None, name)
+
+    @property
+    def is_resumed(self) -> bool:
+        """An earlier session goes on: no certificate was shown."""
+        return bool(lib.SSL_session_reused(raw(self._connection)._ssl))  # noqa: SLF001  # see binding.py
+
+    @property
+    def staple(self) -> bytes | None:
+        """The OCSP response that was stapled; b"": the client asked, and there was none; None: it did not ask."""
+        staple: bytes | None = self._connection.get_app_data()
+        return staple
