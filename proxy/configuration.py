@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.backends import plan_groups
 from proxy.errors import ConfigError, Problem
 from proxy.identity import load_identity
+from proxy.settings import modes
 from proxy.settings.build import Right, build, what_is_right
 from proxy.settings.toml import in_file, parse_file
 from proxy.sites import contradictions, read_issuers, read_sites
@@ -37,7 +39,7 @@ def read(data: Mapping[str, object], *, folder: Path) -> tuple[Settings, tuple[L
         raise ConfigError(*error.problems, *further) from None
     right = Right(dict(enumerate(settings.site)), {}, settings.tls, dict(enumerate(settings.stapling.issuer)))
     sites, problems = _examine(right)
-    if problems := problems or list(contradictions(tuple(sites.values()), settings)):
+    if problems := problems or [*modes.contradictions(settings), *contradictions(tuple(sites.values()), settings)]:
         raise ConfigError(*problems)
     return settings, tuple(sites.values())
 
@@ -58,7 +60,7 @@ def refused_by_openssl(sites: Mapping[int, LoadedSite], tls: TlsSettings) -> tup
 def _examine(right: Right) -> tuple[dict[int, LoadedSite], list[Problem]]:
     known, problems = read_issuers(right.issuers)
     sites, further = read_sites(right.sites, known)
-    problems += further
+    problems += further + plan_groups(sites)[1]
     for where, files in right.files.items():
         try:
             load_identity(files, where=where, known=known)

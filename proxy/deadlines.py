@@ -15,6 +15,36 @@ SWEEP_INTERVAL_S = 1.0
 NEVER = float("inf")
 
 
+class Pace:
+    """Whether a peer moves bytes fast enough: a trickle may not hold a connection for ever.
+
+    It must never do nothing for a whole window (in seconds), and at the end of each have moved so many bytes. The byte
+    counts given are totals. Whoever is not waited for has no pace: begin a new one when it is its turn again.
+    """
+
+    __slots__ = ("_at_begin", "_ends_at", "_min_bytes", "_moved_at", "_window_s")
+
+    def __init__(self, window_s: float, min_bytes_per_second: float, now: float, count: int) -> None:
+        self._window_s = window_s
+        self._min_bytes = max(1.0, window_s * min_bytes_per_second)
+        self._ends_at = now + window_s
+        self._moved_at = now
+        self._at_begin = count
+
+    def move(self, now: float) -> float:
+        """Note that something has moved; when to look again."""
+        self._moved_at = now
+        return min(now + self._window_s, self._ends_at)
+
+    def look(self, now: float, count: int) -> float | None:
+        """Judge at that time: when to look again, or None, and the peer is too slow."""
+        if now >= self._moved_at + self._window_s or count - self._at_begin < self._min_bytes:
+            return None
+        self._at_begin = count
+        self._ends_at = now + self._window_s
+        return min(self._moved_at + self._window_s, self._ends_at)
+
+
 class Expiring(Protocol):
     """Something that must not wait longer than until `deadline_at` (the event loop's time; NEVER: no limit now)."""
 

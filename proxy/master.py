@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import resource
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from proxy import log, worker
+from proxy.accesslog.file import open_log
+from proxy.backends import default_host, plan_groups
 from proxy.cache.layout import parse_argument
 from proxy.cache.reader import CacheReader
 from proxy.cache.segment import Segment
@@ -26,14 +29,16 @@ from proxy.sites import (
 )
 from proxy.staplefile import judge
 from proxy.supervisor import Child, Listener, Supervisor
-from proxy.tls.context import SiteTls, build_contexts
+from proxy.tls.context import HTTP_ALPN, SiteTls, build_contexts
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
+    from proxy.backends import SiteGroups
     from proxy.identity import CacheKey
-    from proxy.settings.model import HttpSettings, Settings
+    from proxy.settings.http import HttpSettings
+    from proxy.settings.model import Settings
     from proxy.sites import LoadedSite
     from proxy.tls.context import StapleLookup
 
@@ -59,8 +64,13 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
     demands = Demands()
     plan = build_plan(settings, sites, _lookup(reader, demands))
     sockets = open_sockets(settings.listen, settings.worker_count)
+    tls_count = len(sockets[0])
+    for own, more in zip(sockets, open_sockets(settings.redirect.listen, settings.worker_count), strict=True):
+        own.extend(more)
     admin = open_unix(settings.admin.socket) if settings.admin.socket else None
     _raise_descriptor_limit()
+    if settings.access_log.path:
+        os.close(open_log(settings.access_log.path))  # now, where it is told to who started us
 
     def keep(life_fd: int, ready_fd: int) -> int:
         # Imported here, in the child: aiohttp is of no use to the workers, and would be in the memory of each.
@@ -73,7 +83,7 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
         if admin:
             admin.close()
         reader.count_as(number)
-        return worker.run(plan, own, life_fd, ready_fd, reader.tell)
+        return worker.run(plan, own[:tls_count], own[tls_count:], life_fd, ready_fd, reader.tell)
 
     def mend() -> None:
         if segment.mend():
@@ -81,7 +91,7 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
 
     workers = [Listener(number, work, own) for number, own in enumerate(sockets)]
     try:
-        return Supervisor(settings, Child("keeper", keep), workers, mend).serve(describe(sockets[0]))
+        return Supervisor(settings, Child("keeper", keep), workers, mend).serve(describe(sockets[0][:tls_count]))
     finally:
         if settings.admin.socket:
             settings.admin.socket.unlink(missing_ok=True)
@@ -116,27 +126,32 @@ def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], staple: Staple
                 is_stapling(site.settings, settings),
                 index,
                 staple_required=on_missing(site.settings, settings) == "refuse",
+                alpn=HTTP_ALPN if site.settings.mode == "http" else tuple(map(str.encode, site.settings.alpn)),
+                client_ca=site.client_ca,
             )
             for index, site in enumerate(sites)
         ],
         settings.tls,
         staple,
     )
+    groups, problems = plan_groups(dict(enumerate(sites)))
+    if problems:
+        raise ConfigError(*problems)
     default = None if settings.tls.unknown_names == "refuse" else contexts[sites.index(default_site(sites))]
     return worker.Plan(
         NameTable([(site.names, context) for site, context in zip(sites, contexts, strict=True)], default),
-        tuple(_route(site, settings.http) for site in sites),
+        tuple(_route(site, groups[index], settings.http) for index, site in enumerate(sites)),
         settings.http,
         settings.tls.handshake_timeout_s,
         settings.drain_timeout_s,
+        settings.tcp,
+        settings.redirect,
+        settings.proxy_protocol.trusted,
+        settings.limits,
+        settings.access_log,
     )
 
 
-def _route(site: LoadedSite, http: HttpSettings) -> worker.Route:
+def _route(site: LoadedSite, groups: SiteGroups, http: HttpSettings) -> worker.Route:
     hosts = NameTable([(site.names, True)], default=False) if http.other_hosts == "refuse" else None
-    return worker.Route(site.settings.upstream, _default_host(site.names), hosts)
-
-
-def _default_host(names: tuple[str, ...]) -> str:
-    """The site's first name that is one: a wildcard is no host."""
-    return next((name for name in names if not name.startswith("*.")), "localhost")
+    return worker.Route(groups, default_host(site.names), hosts, site.settings)

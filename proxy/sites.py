@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from proxy import clientca
 from proxy.errors import ConfigError, Problem
 from proxy.identity import Identity, KnownIssuer, key_kind, load_identity
 from proxy.identity import warnings as identity_warnings
@@ -31,6 +32,8 @@ class LoadedSite:
     """In the order of the file, each with another kind of key."""
     names: tuple[str, ...]
     """As configured, or those of all its certificates."""
+    client_ca: clientca.ClientCa | None = None
+    """Whose client certificates it takes; None: it asks for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,9 @@ def site_warnings(sites: tuple[LoadedSite, ...], settings: Settings, now: dateti
             Problem(f"site[{index}].names", f"no certificate of this site is for {name}: clients will refuse it")
             for name in _not_covered(site)
         ]
+        if site.client_ca:
+            where = f"site[{index}].client_certificate.crl"
+            found += [Problem(where, what) for what in clientca.stale_crls(site.client_ca, now)]
         if not site.names and site is not default_site(sites):
             what = "no client can reach this site: its certificates have no DNS name; set `names`"
             found.append(Problem(f"site[{index}].names", what))
@@ -242,4 +248,10 @@ def _load_site(site: Site, where: str, known: Sequence[KnownIssuer], problems: l
             problems.append(Problem(place, what))
         identities.setdefault(kind, identity)
     found = tuple(identities.values())
-    return LoadedSite(site, found, site.names or tuple(dict.fromkeys(name for each in found for name in each.names)))
+    client_ca = None
+    try:
+        client_ca = clientca.load(site.client_certificate, where=f"{where}.client_certificate")
+    except ConfigError as error:
+        problems.extend(error.problems)
+    names = site.names or tuple(dict.fromkeys(name for each in found for name in each.names))
+    return LoadedSite(site, found, names, client_ca)

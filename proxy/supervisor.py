@@ -111,7 +111,7 @@ class Supervisor:
         self._stop_count = 0
 
     def serve(self, where: str) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1):
             signal.signal(number, self._on_signal)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         gc.collect()
@@ -138,6 +138,10 @@ class Supervisor:
         if number in {signal.SIGTERM, signal.SIGINT}:
             self._stop_signal = number
             self._stop_count += 1
+        elif number == signal.SIGUSR1:
+            for child in self._workers:
+                if child.pid:
+                    os.kill(child.pid, signal.SIGUSR1)
         elif number == signal.SIGHUP:
             _log.warning("SIGHUP: a reload is not possible yet; stop and start again to take in a new configuration")
 
@@ -185,7 +189,7 @@ class Supervisor:
             self._put_off(child, error)
             return
         # A signal between the fork and the child's own handlers would run the master's handler in the child.
-        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
             pid = os.fork()
@@ -216,7 +220,8 @@ class Supervisor:
             for number in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             # Ctrl-C and a closed terminal reach every process of the group; the master tells its children what to do.
-            for number in (signal.SIGINT, signal.SIGHUP):
+            # SIGUSR1 is for workers with an access log, from when they can take it.
+            for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
                 signal.signal(number, signal.SIG_IGN)
             for fd in (self._life_write, self._wake_read, self._wake_write, ready_read):
                 os.close(fd)

@@ -13,14 +13,22 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvloop
 
+from proxy import clientcerts, hsts
+from proxy.accepting import Acceptor
+from proxy.accesslog.trail import AccessLog
 from proxy.deadlines import SWEEP_INTERVAL_S, Deadlines
+from proxy.http.forwarded import is_trusted
 from proxy.http.frontend import Frontend
-from proxy.http.upstream import UpstreamPool
+from proxy.http.group import open_group
+from proxy.http.routes import Routes
+from proxy.redirect import PLAIN_HTTP, Redirector
 from proxy.tls.transport import TlsTransport
+from proxy.tunnel import Backends, Relay
 
 if TYPE_CHECKING:
     import socket
@@ -28,13 +36,20 @@ if TYPE_CHECKING:
 
     from OpenSSL import SSL
 
+    from proxy.backends import SiteGroups
+    from proxy.http.forwarded import Networks
+    from proxy.http.group import GroupPlan, UpstreamGroup
+    from proxy.http.pool import UpstreamPool
     from proxy.names import NameTable
-    from proxy.settings.model import HttpSettings
-    from proxy.settings.values import UpstreamAddress
+    from proxy.settings.http import HttpSettings
+    from proxy.settings.limits import AccessLogSettings, LimitSettings
+    from proxy.settings.model import Site
+    from proxy.settings.modes import RedirectSettings, TcpSettings
+    from proxy.tls.session import Session
+    from proxy.tls.transport import App
 
 _log = logging.getLogger("stapleproxy.worker")
 
-_BACKLOG = 1024
 _DRAIN_POLL_S = 0.05
 # Connections are freed by reference counting; the collector only looks for cycles that errors leave behind.
 _GC_THRESHOLD = 50_000
@@ -44,11 +59,12 @@ _GC_THRESHOLD = 50_000
 class Route:
     """Where a site's requests go."""
 
-    upstream: UpstreamAddress
+    groups: SiteGroups
     default_host: str
     """Stands in where HTTP/1.0 names none."""
     hosts: NameTable[bool] | None
     """Those that are served; None: any."""
+    site: Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +77,31 @@ class Plan:
     http: HttpSettings
     handshake_timeout_s: float
     drain_timeout_s: float
+    tcp: TcpSettings
+    redirect: RedirectSettings
+    load_balancers: Networks
+    """Who has to send a PROXY header."""
+    limits: LimitSettings
+    access_log: AccessLogSettings
 
 
 def run(
     plan: Plan,
     sockets: Sequence[socket.socket],
+    redirecting: Sequence[socket.socket],
     life_fd: int,
     ready_fd: int,
     tell: Callable[[float], None],
 ) -> int:
-    """Serve until SIGTERM, or until `life_fd` says that the master is gone; the exit status.
+    """Serve `sockets` with TLS, and `redirecting` without it; the exit status.
 
-    One byte is written to `ready_fd` when connections are accepted. `tell` is called each second, and at the end, with
-    the time: what the handshakes counted goes to where others see it.
+    Until SIGTERM, or until `life_fd` says that the master is gone. One byte is written to `ready_fd` when connections
+    are accepted. `tell` is called each second, and at the end, with the time: what the handshakes counted goes to where
+    others see it.
     """
     gc.set_threshold(_GC_THRESHOLD)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Worker(plan, runner.get_loop(), tell).serve(sockets, life_fd, ready_fd))
+        runner.run(_Worker(plan, runner.get_loop(), tell).serve(sockets, redirecting, life_fd, ready_fd))
     return 0
 
 
@@ -87,28 +111,46 @@ class _Worker:
         self._loop = loop
         self._tell = tell
         self._deadlines = Deadlines()
+        self._acceptor = Acceptor(self._deadlines, plan.limits, loop)
+        self._access_log = AccessLog(plan.access_log) if plan.access_log.path else None
         self._is_draining = False
         self._stop = asyncio.Event()
-        pools: dict[UpstreamAddress, UpstreamPool] = {}
+        groups: dict[GroupPlan, UpstreamPool | UpstreamGroup] = {}
         for route in plan.routes:
-            if route.upstream not in pools:
-                pools[route.upstream] = UpstreamPool(route.upstream, plan.http, self._deadlines, loop)
-        self._pools = pools
+            for group in (route.groups.default, *(each for _, each in route.groups.routes)):
+                if group not in groups:
+                    groups[group] = open_group(group, plan.http, self._deadlines, loop)
+        self._groups = groups
+        self._routes = [
+            Routes([(prefix, groups[group]) for prefix, group in each.groups.routes], groups[each.groups.default])
+            for each in plan.routes
+        ]
+        self._backends = [
+            Backends([server.address for server in each.site.upstream], self._deadlines, loop) for each in plan.routes
+        ]
+        self._hsts = [hsts.line(each.site) for each in plan.routes]
+        self._is_load_balancer = partial(is_trusted, trusted=plan.load_balancers) if plan.load_balancers else None
+        self._http_answer = PLAIN_HTTP if any(each.site.mode == "http" for each in plan.routes) else b""
 
-    async def serve(self, sockets: Sequence[socket.socket], life_fd: int, ready_fd: int) -> None:
+    async def serve(
+        self, sockets: Sequence[socket.socket], redirecting: Sequence[socket.socket], life_fd: int, ready_fd: int
+    ) -> None:
         loop = self._loop
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_reader(life_fd, self._on_master_gone, life_fd)
-        servers = [await loop.create_server(self._accept, sock=sock, backlog=_BACKLOG) for sock in sockets]
+        if self._access_log is not None:
+            loop.add_signal_handler(signal.SIGUSR1, self._access_log.file.reopen)
+        await self._acceptor.open([(self._accept, sockets), (self._redirect, redirecting)])
         os.write(ready_fd, b"r")
         os.close(ready_fd)
         sweeper = loop.create_task(self._sweep())
         await self._stop.wait()
-        for server in servers:
-            server.close()
+        self._acceptor.close()
         await self._drain()
         sweeper.cancel()
         self._tell(time.time())
+        if self._access_log is not None:
+            self._access_log.file.close()
 
     def _on_master_gone(self, life_fd: int) -> None:
         _log.warning("the master is gone; finishing what is open, then leaving")
@@ -118,23 +160,57 @@ class _Worker:
     def _accept(self) -> TlsTransport:
         plan = self._plan
         return TlsTransport(
-            plan.contexts, self._make_app, self._deadlines, plan.handshake_timeout_s, _log_failure, self._loop
+            plan.contexts,
+            self._make_app,
+            self._deadlines,
+            plan.handshake_timeout_s,
+            _log_failure,
+            self._loop,
+            self._is_load_balancer,
+            self._http_answer,
+            self._acceptor,
+            self._on_no_staple if self._access_log is not None else None,
         )
 
-    def _make_app(self, site: object) -> Frontend:
+    def _on_no_staple(self, transport: TlsTransport, session: Session) -> None:
+        assert self._access_log is not None  # else nobody wants to know
+        self._access_log.add_refused(session, "", transport.endpoints(), self._loop.time)
+
+    def _redirect(self) -> Redirector:
+        return Redirector(self._plan.redirect, self._plan.http, self._deadlines, self._loop, self._acceptor)
+
+    def _make_app(self, site: object, session: Session) -> App:
         assert isinstance(site, int)  # the context's app data, see Plan
         route = self._plan.routes[site]
-        pool = self._pools[route.upstream]
-        return Frontend(pool, self._plan.http, route.default_host, route.hosts, is_draining=self._is_draining)
+        settings = route.site
+        if settings.mode == "tcp":
+            tls = session.told() if settings.proxy_protocol == "v2" else None
+            return Relay(self._backends[site], self._plan.tcp, settings.proxy_protocol, tls)
+        is_asked = settings.client_certificate.mode != "none"
+        return Frontend(
+            self._routes[site],
+            self._plan.http,
+            route.default_host,
+            route.hosts,
+            certificate_lines=clientcerts.header_lines(session.client_certificate) if is_asked else b"",
+            trusted_proxies=self._plan.http.trusted_proxies,
+            hsts_line=self._hsts[site],
+            trail=None if self._access_log is None else self._access_log.follow(session, route.default_host),
+            is_draining=self._is_draining,
+        )
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL_S)
             self._deadlines.sweep(self._loop.time())
+            if not self._stop.is_set():
+                await self._acceptor.look()
+            if self._access_log is not None:
+                self._access_log.file.flush()
             self._tell(time.time())
 
-    def _open_connections(self) -> list[TlsTransport]:
-        return [item for item in self._deadlines if isinstance(item, TlsTransport)]
+    def _open_connections(self) -> list[TlsTransport | Redirector]:
+        return [item for item in self._deadlines if isinstance(item, TlsTransport | Redirector)]
 
     async def _drain(self) -> None:
         """Let open requests finish, within the time there is; idle connections are closed at once."""
@@ -150,8 +226,10 @@ class _Worker:
             _log.warning("%d connections cut: still open %.0f s after the stop", len(left), self._plan.drain_timeout_s)
         for transport in left:
             transport.abort()
-        for pool in self._pools.values():
-            pool.close()
+        if left:
+            await asyncio.sleep(_DRAIN_POLL_S)  # until they have heard of it, and have their lines in the access log
+        for group in self._groups.values():
+            group.close()
 
 
 def _log_failure(why: str, peer_host: str) -> None:

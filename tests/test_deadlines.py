@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from proxy.deadlines import NEVER, Deadlines
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.deadlines import NEVER, Deadlines, Pace
 
 
 @dataclass(eq=False)
@@ -42,3 +46,50 @@ def test_it_may_be_discarded_while_it_is_told():
     deadlines.sweep(1.0)
     assert [len(each.told) for each in both] == [1, 1]
     assert len(deadlines) == 0
+
+
+def test_a_trickle_is_too_slow_and_a_pace_is_kept():
+    """A window of 10 s at 5 bytes a second; counts are totals."""
+    pace = Pace(10.0, 5.0, 100.0, 1000)
+    assert pace.move(101.0) == 110.0  # never later than the end of the window
+    assert pace.look(110.0, 1050) == 111.0
+    assert pace.move(112.0) == 120.0
+    assert pace.look(120.0, 1099) is None
+
+
+def test_silence_is_as_long_as_a_window_at_most():
+    """However much came before it."""
+    pace = Pace(10.0, 5.0, 100.0, 0)
+    pace.move(101.0)
+    assert pace.look(110.0, 9999) == 111.0
+    assert pace.look(111.0, 9999) is None
+
+
+@pytest.mark.parametrize("least", [0.0, 0.01])
+def test_with_no_least_pace_something_must_come_all_the_same(least):
+    pace = Pace(10.0, least, 100.0, 0)
+    pace.move(109.0)
+    assert pace.look(110.0, 1) == 119.0
+    assert pace.look(119.0, 1) is None
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 15), st.integers(0, 200)), max_size=60))
+def test_whoever_is_let_go_on_has_moved_enough(steps):
+    """Over any run of windows: no fewer bytes than the pace asks for, and no silence longer than one."""
+    now, count, look_at = 0.0, 0, 10.0
+    pace = Pace(10.0, 5.0, now, count)
+    moved_at = now
+    for pause, more in steps:
+        now += pause
+        while look_at is not None and look_at <= now:
+            at = look_at
+            look_at = pace.look(at, count)
+            if look_at is not None:
+                assert at < look_at <= at + 10.0
+                assert at - moved_at < 10.0
+        if look_at is None:
+            break
+        count += more
+        moved_at, look_at = now, pace.move(now)
+    if look_at is not None:
+        assert count >= 5.0 * 10.0 * (now // 10.0 - 1)

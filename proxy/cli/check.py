@@ -62,7 +62,9 @@ def describe(sites: tuple[LoadedSite, ...], settings: Settings, now: datetime) -
     yield f"listen on {', '.join(map(str, settings.listen))}"
     for site in sites:
         default = " (default)" if site is default_site(sites) else ""
-        yield f"{', '.join(site.names) or 'any name'}{default} -> {site.settings.upstream}"
+        yield f"{', '.join(site.names) or 'any name'}{default} -> {', '.join(map(str, site.settings.upstream))}"
+        for route in site.settings.route:
+            yield f"  {route.prefix} -> {', '.join(map(str, route.upstream))}"
         for identity in site.identities:
             yield from _certificate(identity, site, settings, now)
 

@@ -2,6 +2,7 @@
 
 CONNECTING   no idle connection was at hand; the request's head waits, its body is not read
 OPEN         bodies stream both ways, each as fast as the slower side takes it
+RELAYED      after a 101: bytes of another protocol both ways, until either side ends
 over         `Frontend.finish` or `Frontend.cut` has been called, or the client is gone (`abandon`)
 """
 
@@ -10,19 +11,25 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.errors import UpstreamError
-from proxy.http.codec import End, ResponseHead
-from proxy.http.head import CHUNKED, LAST_CHUNK, NONE, UNTIL_CLOSE, chunk, error_response, response_to_client
+from proxy import hsts
+from proxy.errors import ClientError, UpstreamError
+from proxy.http.chunked import chunk, last_chunk
+from proxy.http.date import http_date
+from proxy.http.head_response import error_response, interim_to_client, response_to_client
+from proxy.http.messages import CHUNKED, NONE, UNTIL_CLOSE, End, ResponseHead
 
 if TYPE_CHECKING:
     import asyncio
 
-    from proxy.http.codec import RequestHead, ResponseEvent
-    from proxy.http.head import Framing
-    from proxy.http.upstream import UpstreamConnection, UpstreamPool
+    from proxy.accesslog.record import Entry
+    from proxy.http.messages import Framing, RequestHead, ResponseEvent
+    from proxy.http.upstream import Upstream, UpstreamConnection
 
 # Safe to send twice (RFC 9110 9.2.2). Only requests without a body are sent again: nothing has to be kept for it.
 _RETRYABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE"})
+
+
+_SWITCHING_PROTOCOLS = 101
 
 
 class RequestState(enum.Enum):
@@ -30,29 +37,36 @@ class RequestState(enum.Enum):
 
     COMING = enum.auto()
     COMPLETE = enum.auto()
+    RELAYED = enum.auto()
 
 
-COMING, COMPLETE = RequestState  # as in head.py
+COMING, COMPLETE, RELAYED = RequestState  # as in messages.py
 
 
 class Front(Protocol):
     """The client's side, as an exchange sees it."""
 
+    hsts: bytes
+
     def write(self, data: bytes) -> None: ...
     def advance(self) -> None: ...
+    def switch(self) -> None: ...
     def finish(self, *, keep_alive: bool) -> None: ...
     def cut(self) -> None: ...
 
 
 class Exchange:
-    """`head` is what goes to the backend, `framing` how the request's body follows it."""
+    """`view` is the request as it came, `head` what goes to the backend, `max_body_bytes` the most that may follow."""
 
     __slots__ = (
         "_answer_framing",
         "_connecting",
+        "_entry",
         "_front",
+        "_has_retried",
         "_head",
         "_keep_alive",
+        "_left_bytes",
         "_out",
         "_pool",
         "_request_framing",
@@ -65,19 +79,30 @@ class Exchange:
     )
 
     def __init__(
-        self, front: Front, pool: UpstreamPool, view: RequestHead, head: bytes, framing: Framing, *, keep_alive: bool
+        self,
+        front: Front,
+        pool: Upstream,
+        view: RequestHead,
+        head: bytes,
+        *,
+        max_body_bytes: int,
+        keep_alive: bool,
+        entry: Entry | None = None,
     ) -> None:
         self._front = front
         self._pool = pool
         self._view = view
         self._head = head
-        self._request_framing = framing
+        self._request_framing = view.fields.framing
+        self._left_bytes = max_body_bytes
         self._keep_alive = keep_alive
-        self._answer_framing = NONE
+        self._entry = entry
+        self._answer_framing: Framing = NONE
         self._connecting: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
         self._out = [head]
         self._sent_body = False
+        self._has_retried = False
         self.is_blocked = False
         """The backend is not there yet, or takes no more of the request for now."""
         self.request = COMING
@@ -95,16 +120,22 @@ class Exchange:
             self._connect()
 
     def add_body(self, event: bytes | End) -> None:
-        """Take the next part of the request; sent by `flush`."""
+        """Take the next part of the request; sent by `flush`. Raises ClientError."""
         if isinstance(event, End):
             self.request = COMPLETE
             if self._request_framing is CHUNKED:
-                self._out.append(LAST_CHUNK)
+                self._out.append(last_chunk(event))
             if self._upstream is not None:
                 self._upstream.end_request()
+        elif self._request_framing is CHUNKED:
+            self._left_bytes -= len(event)
+            if self._left_bytes < 0:
+                raise ClientError(413, "the body is too large")
+            self._sent_body = True
+            self._out.append(chunk(event))
         else:
             self._sent_body = True
-            self._out.append(chunk(event) if self._request_framing is CHUNKED else event)
+            self._out.append(event)
 
     def flush(self) -> None:
         """Send what has gathered, head and body in one piece where they came so."""
@@ -137,16 +168,17 @@ class Exchange:
     def on_response(self, events: list[ResponseEvent]) -> None:
         out: list[bytes] = []
         is_over = False
+        was_relayed = self.request is RELAYED
         try:
             for event in events:
-                if isinstance(event, ResponseHead):
+                if isinstance(event, bytes):
+                    out.append(chunk(event) if self._answer_framing is CHUNKED else event)
+                elif isinstance(event, ResponseHead):
                     self._add_head(event, out)
-                elif isinstance(event, End):
+                else:
                     is_over = True
                     if self._answer_framing is CHUNKED:
-                        out.append(LAST_CHUNK)
-                else:
-                    out.append(chunk(event) if self._answer_framing is CHUNKED else event)
+                        out.append(last_chunk(event))
         except UpstreamError as error:
             if self._upstream is not None:
                 self._upstream.close()
@@ -156,21 +188,32 @@ class Exchange:
             self._front.write(out[0] if len(out) == 1 else b"".join(out))
         if is_over:
             self._finish()
+        elif self.request is RELAYED:
+            if was_relayed:
+                self._front.advance()  # it is not idle
+            else:
+                self._front.switch()
 
     def on_upstream_error(self, error: UpstreamError) -> None:
         upstream, self._upstream = self._upstream, None
         if upstream is not None and self._may_retry(upstream):
+            self._has_retried = True
             self._out = [self._head]
             self._connect()
             return
-        self._pool.report(error)
+        if upstream is not None:
+            upstream.report(error)
         if self.sent_head:
             self._front.cut()
             return
         # Our answer does not say keep-alive, which HTTP/1.0 would have to read.
-        keep_alive = self._keep_alive and self.request is COMPLETE and self._view.version == "1.1"
+        keep_alive = self._keep_alive and self.request is COMPLETE and self._view.fields.version == "1.1"
         is_head = self._view.method == b"HEAD"
-        self._front.write(error_response(error.status, error.detail, is_head=is_head, keep_alive=keep_alive))
+        answer = error_response(error.status, error.detail, is_head=is_head, keep_alive=keep_alive, date=http_date())
+        answer = hsts.put(answer, self._front.hsts)
+        if self._entry is not None:
+            self._entry.add_refusal(error.status, answer)
+        self._front.write(answer)
         self._front.finish(keep_alive=keep_alive)
 
     def pause_request(self) -> None:
@@ -198,29 +241,51 @@ class Exchange:
 
     def _bind(self, upstream: UpstreamConnection) -> None:
         self._upstream = upstream
+        if self._entry is not None:
+            self._entry.ask_upstream(upstream.address)
         upstream.begin(self, self._view.method)
         if self.request is COMPLETE:
             upstream.end_request()
 
     def _add_head(self, head: ResponseHead, out: list[bytes]) -> None:
         if head.status < 200:
-            if self._view.version == "1.1":  # HTTP/1.0 has no 1xx (RFC 9110 15.2)
-                out.append(response_to_client(head, self._view, keep_alive=True)[0])
+            if head.status == _SWITCHING_PROTOCOLS:
+                self._relay()
+            if self._view.fields.version == "1.1":  # HTTP/1.0 has no 1xx (RFC 9110 15.2)
+                interim = interim_to_client(head)
+                out.append(interim)
+                if self._entry is not None:
+                    self._entry.add_interim(head, len(interim))
             return
         if self.request is COMING:
             # Answered before the request was read whole. What is left of it cannot be told from a next request by
             # reading on for ever, so this is the connection's last answer.
             self._keep_alive = False
-        data, self._answer_framing = response_to_client(head, self._view, keep_alive=self._keep_alive)
+        data, self._answer_framing = response_to_client(head, self._view, keep_alive=self._keep_alive, date=http_date)
         if self._answer_framing is UNTIL_CLOSE:
             self._keep_alive = False
+        data = hsts.put(data, self._front.hsts)
         out.append(data)
         self.sent_head = True
+        if self._entry is not None:
+            self._entry.add_answer(head, len(data))
+
+    def _relay(self) -> None:
+        """Be a pipe from now on. No request is complete and none will be, so the limits for answers do not run."""
+        upstream = self._upstream
+        if not self._view.fields.upgrade or upstream is None:
+            raise UpstreamError(502, "the backend switches protocols without having been asked")
+        self.request = RELAYED
+        self.sent_head = True
+        self._keep_alive = False
+        self._request_framing = self._answer_framing = UNTIL_CLOSE
+        upstream.begin(self, b"CONNECT")
 
     def _may_retry(self, upstream: UpstreamConnection) -> bool:
         """The backend closed an idle connection just as we took it: not its fault, nor the client's."""
         return (
             upstream.is_reused
+            and not self._has_retried
             and not upstream.is_open  # else it was too slow
             and not upstream.saw_response
             and not self._sent_body

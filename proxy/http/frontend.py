@@ -12,20 +12,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.deadlines import NEVER
+from proxy import hsts
+from proxy.deadlines import NEVER, Pace
 from proxy.errors import ClientError
-from proxy.http.codec import END, RequestDecoder, RequestHead
-from proxy.http.exchange import COMING, COMPLETE, Exchange
-from proxy.http.head import Client, error_response, request_to_upstream
+from proxy.http.codec import RequestDecoder
+from proxy.http.date import http_date
+from proxy.http.exchange import COMPLETE, RELAYED, Exchange
+from proxy.http.forwarded import Client
+from proxy.http.head_request import request_to_upstream
+from proxy.http.head_response import error_response
+from proxy.http.messages import End, RequestHead
 
 if TYPE_CHECKING:
-    from proxy.http.codec import RequestEvent
-    from proxy.http.upstream import UpstreamPool
+    from proxy.accesslog.record import Entry
+    from proxy.accesslog.trail import Trail
+    from proxy.http.forwarded import Networks
+    from proxy.http.messages import RequestEvent
+    from proxy.http.routes import Routes
+    from proxy.http.upstream import Upstream
     from proxy.names import NameTable
-    from proxy.settings.model import HttpSettings
-
+    from proxy.proxyprotocol import Endpoint
+    from proxy.settings.http import HttpSettings
 
 _MAX_QUEUED = 16
+_MAX_HELD_BYTES = 16_384
 
 
 class Transport(Protocol):
@@ -37,23 +47,28 @@ class Transport(Protocol):
     def write(self, data: bytes) -> None: ...
     def close(self) -> None: ...
     def abort(self) -> None: ...
+    def reset(self) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
     def unsent_bytes(self) -> int: ...
+    def endpoints(self) -> tuple[Endpoint, Endpoint]: ...
     def now(self) -> float: ...
 
 
 class Frontend:
     """One client connection's HTTP.
 
-    `default_host` stands in where HTTP/1.0 names none, `hosts` are those served (None: any); with `is_draining` the
-    next request is the last.
+    `default_host` stands in where HTTP/1.0 names none, `hosts` are those served (None: any); `trusted_proxies` may say
+    who their clients are; `certificate_lines` tell the backend of the client's certificate, `hsts_line` is for each
+    answer; with `is_draining` the next request is the last.
     """
 
     __slots__ = (
+        "_certificate_lines",
         "_client",
         "_decoder",
         "_default_host",
+        "_entry",
         "_exchange",
         "_fault",
         "_hosts",
@@ -61,29 +76,43 @@ class Frontend:
         "_is_over",
         "_is_reading",
         "_is_write_paused",
-        "_pool",
+        "_pace",
         "_queue",
+        "_received_bytes",
+        "_requests_left",
+        "_routes",
         "_settings",
+        "_trail",
         "_transport",
+        "_trusted_proxies",
         "_unsent_bytes",
+        "hsts",
     )
 
     def __init__(
         self,
-        pool: UpstreamPool,
+        routes: Routes[Upstream],
         settings: HttpSettings,
         default_host: str,
         hosts: NameTable[bool] | None = None,
         *,
+        trusted_proxies: Networks = (),
+        certificate_lines: bytes = b"",
+        hsts_line: bytes = b"",
+        trail: Trail | None = None,
         is_draining: bool = False,
     ) -> None:
-        self._pool = pool
+        self._routes = routes
         self._settings = settings
         self._default_host = default_host
         self._hosts = hosts
         self._transport: Transport | None = None  # None: not yet connected, or closed by either side
         self._client: Client | None = None
-        self._decoder = RequestDecoder(settings.max_head_bytes)
+        self._trusted_proxies = trusted_proxies
+        self._certificate_lines = certificate_lines
+        self.hsts = hsts_line
+        self._decoder = RequestDecoder(settings.max_head_bytes, settings.max_headers, settings.max_target_bytes)
+        self._requests_left = settings.max_requests_per_connection
         self._queue: list[RequestEvent] = []
         self._is_over = False  # the client has ended, or broken the protocol: what is in the queue is the last
         self._fault: ClientError | None = None  # answered when what came before it is
@@ -91,18 +120,25 @@ class Frontend:
         self._is_reading = True
         self._is_write_paused = False
         self._unsent_bytes = 0  # when the writing was paused, or the deadline last came
+        self._received_bytes = 0
+        self._pace: Pace | None = None  # while a request's body is waited for
+        self._trail = trail
+        self._entry: Entry | None = None  # of the request under way, where there is an access log
         self._is_draining = is_draining
 
     # The transport calls these.
 
     def connection_made(self, transport: Transport) -> None:
         self._transport = transport
-        self._client = Client.of(transport.peer_host, self._default_host, self._hosts)
+        self._client = Client.of(
+            transport.peer_host, self._default_host, self._hosts, self._trusted_proxies, self._certificate_lines
+        )
         transport.deadline_at = transport.now() + self._settings.client_timeout_s
+        if self._trail is not None:
+            self._trail.connected(transport.endpoints())
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._leave()
-        self._decoder.close()
 
     def eof_received(self) -> None:
         """Answer what was asked whole, then close: close_notify ends only the client's direction (RFC 8446 6.1)."""
@@ -113,19 +149,26 @@ class Frontend:
         decoder = self._decoder
         if self._transport is None or self._is_over:
             return
+        self._received_bytes += len(data)
         was_idle = decoder.is_idle
         try:
             events = decoder.feed(data)
         except ClientError as fault:
-            # Without the traceback, whose frames would hold this object.
-            self._fault = ClientError(fault.status, fault.detail)
-            self._is_over = True
-            events = decoder.events
+            events = self._end_with(fault)
         if events or self._is_over:
-            self._queue.extend(events)
+            self._queue += events
             self.advance()
+        elif decoder.is_held:
+            self._set_reading(wanted=decoder.held_bytes <= _MAX_HELD_BYTES)
         elif was_idle and not decoder.is_idle:
             self._set_deadline()  # for the whole head: it is not prolonged by each byte of it
+
+    def _end_with(self, fault: ClientError) -> list[RequestEvent]:
+        """Read no more; the requests before the fault are the last."""
+        # Without the traceback, whose frames would hold this object.
+        self._fault = ClientError(fault.status, fault.detail)
+        self._is_over = True
+        return self._decoder.events
 
     def pause_writing(self) -> None:
         self._is_write_paused = True
@@ -145,19 +188,34 @@ class Frontend:
         """Close what is idle; say 408 to a request that stopped halfway; cut a client that takes nothing."""
         if self._is_write_paused:
             self._judge_slow_client()
-        elif self._exchange is None and self._decoder.is_idle:
+        elif self._decoder.is_idle if self._exchange is None else self._exchange.request is RELAYED:
             self._close()
-        else:
+        elif not self._keeps_pace():
             self._refuse(ClientError(408, "the request did not come in time"))
 
+    def _keeps_pace(self) -> bool:
+        """Whether a request's body comes fast enough, slow as it may be."""
+        transport, pace = self._transport, self._pace
+        if transport is None or pace is None:
+            return False
+        look_at = pace.look(transport.now(), self._received_bytes)
+        if look_at is None:
+            return False
+        transport.deadline_at = look_at
+        return True
+
     def _judge_slow_client(self) -> None:
-        """Cut a client that took nothing since we last looked; a slow one may take its time."""
+        """Cut a client that took less than it must since we last looked; a slow one may take its time."""
         unsent_bytes = 0 if self._transport is None else self._transport.unsent_bytes()
-        if unsent_bytes < self._unsent_bytes:
+        settings = self._settings
+        least_bytes = max(1, settings.client_timeout_s * settings.client_min_bytes_per_second)
+        if self._unsent_bytes - unsent_bytes >= least_bytes:
             self._unsent_bytes = unsent_bytes
             self._set_deadline()
         else:
-            self.cut()
+            transport = self._leave()
+            if transport is not None:
+                transport.reset()
 
     def drain(self) -> None:
         """Take no further request: close now if idle, else after the answer under way."""
@@ -177,21 +235,29 @@ class Frontend:
                     break  # answers go out in order, and no faster than the client takes them
                 del queue[0]
                 self._start(event)
-            elif exchange is None or (exchange.is_blocked and event is not END):
+            elif exchange is None or (exchange.is_blocked and not isinstance(event, End)):
                 break
             else:
                 del queue[0]
-                exchange.add_body(event)
+                try:
+                    exchange.add_body(event)
+                except ClientError as fault:
+                    self._refuse(fault)
+                    return
         exchange = self._exchange
         if exchange is not None:
             exchange.flush()
-        if self._is_over and not queue and (exchange is None or exchange.request is COMING):
+        if self._is_over and not queue and (exchange is None or exchange.request is not COMPLETE):
             if self._fault is not None:
                 self._refuse(self._fault)
             else:
                 self._close()
-        # With a few requests waiting it is still read on, since only who reads sees that a client has gone.
-        self._set_reading(wanted=not queue or (len(queue) <= _MAX_QUEUED and type(queue[0]) is RequestHead))
+        if not queue:
+            if not self._is_reading:
+                self._set_reading(wanted=self._decoder.held_bytes <= _MAX_HELD_BYTES)
+        elif len(queue) > _MAX_QUEUED or type(queue[0]) is not RequestHead or not self._is_reading:
+            # With a few requests waiting it is still read on, since only who reads sees that a client has gone.
+            self._set_reading(wanted=len(queue) <= _MAX_QUEUED and type(queue[0]) is RequestHead)
         self._set_deadline()
 
     def _set_reading(self, *, wanted: bool) -> None:
@@ -205,29 +271,51 @@ class Frontend:
 
     def _set_deadline(self) -> None:
         """Count the time from now, if it is the client who is waited for and not the backend."""
-        transport, exchange = self._transport, self._exchange
+        transport, exchange, pace = self._transport, self._exchange, self._pace
         if transport is None:
             return
-        limit_s = self._settings.client_timeout_s
+        self._pace = None
         if exchange is None:
-            if self._decoder.is_idle and not self._is_write_paused:
-                limit_s = self._settings.client_idle_timeout_s
-        elif not self._is_write_paused and (exchange.is_blocked or exchange.request is COMPLETE):
-            limit_s = NEVER
+            is_idle = self._decoder.is_idle and not self._is_write_paused
+            limit_s = self._settings.client_idle_timeout_s if is_idle else self._settings.client_timeout_s
+        elif self._is_write_paused:
+            limit_s = self._settings.client_timeout_s
+        elif exchange.is_blocked or exchange.request is COMPLETE:
+            transport.deadline_at = NEVER
+            return
+        elif exchange.request is RELAYED:
+            limit_s = self._settings.upgraded_idle_timeout_s
+        else:
+            now, settings = transport.now(), self._settings
+            if pace is None:
+                pace = Pace(settings.client_timeout_s, settings.client_min_bytes_per_second, now, self._received_bytes)
+            self._pace = pace
+            transport.deadline_at = pace.move(now)
+            return
         transport.deadline_at = transport.now() + limit_s
 
     def _start(self, head: RequestHead) -> None:
         assert self._client is not None  # set when the connection was made
+        if self._trail is not None and self._transport is not None:
+            self._entry = self._trail.begin(head, self._transport.now)
         try:
-            data, framing = request_to_upstream(head, self._client)
-            if len(data) > self._settings.max_head_bytes:
-                status = 414 if len(head.target) > self._settings.max_head_bytes // 2 else 431
-                raise ClientError(status, f"the head is over {self._settings.max_head_bytes} bytes")
+            data = request_to_upstream(head, self._client)
+            upstream = self._routes.choose(head.target)
+            if head.fields.length > self._settings.max_body_bytes:
+                raise ClientError(413, f"the body is over {self._settings.max_body_bytes} bytes")
         except ClientError as fault:
             self._refuse(fault, is_head=head.method == b"HEAD")
             return
-        keep_alive = head.keep_alive and not self._is_draining
-        self._exchange = Exchange(self, self._pool, head, data, framing, keep_alive=keep_alive)
+        self._requests_left -= 1
+        self._exchange = Exchange(
+            self,
+            upstream,
+            head,
+            data,
+            max_body_bytes=self._settings.max_body_bytes,
+            keep_alive=head.fields.keep_alive and self._requests_left > 0 and not self._is_draining,
+            entry=self._entry,
+        )
         self._exchange.start()
 
     def _refuse(self, fault: ClientError, *, is_head: bool = False) -> None:
@@ -235,7 +323,15 @@ class Frontend:
         if self._exchange is not None and self._exchange.sent_head:
             self.cut()
             return
-        self.write(error_response(fault.status, fault.detail, is_head=is_head, keep_alive=False))
+        answer = error_response(fault.status, fault.detail, is_head=is_head, keep_alive=False, date=http_date())
+        answer = hsts.put(answer, self.hsts)
+        if self._trail is not None and self._transport is not None:
+            if self._entry is None:
+                self._entry = self._trail.begin(None, self._transport.now)
+            self._entry.add_refusal(fault.status, answer)
+        self.write(answer)
+        if self._entry is not None:
+            self._entry.is_whole = True
         self._close()
 
     def _close(self) -> None:
@@ -250,22 +346,48 @@ class Frontend:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
+        if self._entry is not None:
+            self._end_entry()
         return transport
+
+    def _end_entry(self) -> None:
+        entry, self._entry = self._entry, None
+        if self._trail is not None and entry is not None:
+            self._trail.end(entry, self._received_bytes)
 
     # The exchange calls these.
 
     def write(self, data: bytes) -> None:
         """Send a part of the answer."""
         if self._transport is not None:
+            if self._entry is not None:
+                self._entry.sent_bytes += len(data)
             self._transport.write(data)
+
+    def switch(self) -> None:
+        """Speak HTTP no more: what the client sent behind its request, and all that comes, goes to the backend."""
+        self._queue += self._decoder.switch()
+        self.advance()
 
     def finish(self, *, keep_alive: bool) -> None:
         """Go on to the next request after a whole answer."""
         self._exchange = None
-        if keep_alive and not self._is_draining:
+        if self._entry is not None:
+            self._entry.is_whole = True
+            self._entry.is_kept = keep_alive and not self._is_draining
+            self._end_entry()
+        if not keep_alive or self._is_draining:
+            self._close()
+            return
+        if self._decoder.is_held:
+            try:
+                self._queue += self._decoder.release()
+            except ClientError as fault:
+                self._queue += self._end_with(fault)
+        if self._queue or self._is_over or not self._is_reading:
             self.advance()
         else:
-            self._close()
+            self._set_deadline()
 
     def cut(self) -> None:
         """End the connection so that the client sees that the answer is not whole."""

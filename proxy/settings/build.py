@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from proxy.accesslog.formats import STDOUT
 from proxy.cache.layout import parse_argument
 from proxy.errors import ConfigError, Problem
 from proxy.settings.model import CertificateFiles, IssuerStapling, Settings, Site, TlsSettings
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
+
+    from proxy.settings.modes import ClientCertificates
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -234,7 +237,14 @@ def _absolute_files(files: CertificateFiles, folder: Path) -> CertificateFiles:
 
 def _absolute_site(site: Site, folder: Path) -> Site:
     certificates = tuple(_absolute_files(each, folder) for each in site.certificate)
-    return site.model_copy(update={"certificate": certificates})
+    ca = site.upstream_ca and folder / site.upstream_ca
+    clients = _absolute_client_certificates(site.client_certificate, folder)
+    return site.model_copy(update={"certificate": certificates, "upstream_ca": ca, "client_certificate": clients})
+
+
+def _absolute_client_certificates(settings: ClientCertificates, folder: Path) -> ClientCertificates:
+    files = {"ca": settings.ca and folder / settings.ca, "crl": settings.crl and folder / settings.crl}
+    return settings.model_copy(update=files)
 
 
 def _absolute_issuer(issuer: IssuerStapling, folder: Path) -> IssuerStapling:
@@ -248,11 +258,16 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
         argument = f"shmcb:{folder / cache.path}({cache.size_bytes})"
         stapling = stapling.model_copy(update={"cache": argument})
     issuers = tuple(_absolute_issuer(each, folder) for each in settings.stapling.issuer)
-    socket = settings.admin.socket
+    socket, acme_folder = settings.admin.socket, settings.redirect.acme_folder
+    access_log = settings.access_log
+    if access_log.path and str(access_log.path) != STDOUT:
+        access_log = access_log.model_copy(update={"path": folder / access_log.path})
     return settings.model_copy(
         update={
             "stapling": stapling.model_copy(update={"issuer": issuers}),
             "admin": settings.admin.model_copy(update={"socket": socket and folder / socket}),
+            "redirect": settings.redirect.model_copy(update={"acme_folder": acme_folder and folder / acme_folder}),
+            "access_log": access_log,
             "site": tuple(_absolute_site(each, folder) for each in settings.site),
         }
     )

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, ValidationInfo, field_validator
 
 from proxy.cache.layout import Eviction
+from proxy.settings.base import Model, ordered
+from proxy.settings.http import HttpSettings
+from proxy.settings.limits import AccessLogSettings, LimitSettings
+from proxy.settings.modes import ProxyProtocolSettings, RedirectSettings, SiteModes, TcpSettings
+from proxy.settings.upstreams import Balance, Routes, SiteHealth, Upstreams
 from proxy.settings.values import (
-    NOT_REPEATED,
     Algorithms,
     CacheText,
     Command,
@@ -30,13 +33,8 @@ from proxy.settings.values import (
     OnRevoked,
     Seconds,
     UnixPath,
-    Upstream,
     Whole,
 )
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class CertificateFiles(Model):
@@ -133,12 +131,7 @@ class StaplingSettings(Model):
     @field_validator("refresh_max_interval_s", "retry_max_interval_s")
     @classmethod
     def _intervals_are_ordered(cls, longest: float, info: ValidationInfo) -> float:
-        name = str(info.field_name).replace("max", "min")
-        least = info.data.get(name, 0)  # missing when it is wrong itself
-        if least > longest:
-            said = {"name": name, "least": f"{least:.10g}", "longest": f"{longest:.10g}"}
-            raise PydanticCustomError(NOT_REPEATED, "must not be below {name}: {longest} is below {least}", said)
-        return longest
+        return ordered(longest, info)
 
 
 class SiteStapling(Model):
@@ -158,24 +151,7 @@ class AdminSettings(Model):
     )
 
 
-class HttpSettings(Model):
-    """Limits of the HTTP side; none is unbounded."""
-
-    max_head_bytes: Whole = Field(32_768, ge=1024, le=1_048_576, description="request line and headers together")
-    other_hosts: Literal["serve", "refuse"] = Field(
-        "serve", description="a Host that is no name of the site that SNI chose is passed on, or answered with 421"
-    )
-    client_timeout_s: Seconds = Field(
-        60, description="a client that sends or takes nothing for so long is cut off; a head may take no longer"
-    )
-    client_idle_timeout_s: Seconds = Field(75, description="a kept-alive connection without a request is closed")
-    upstream_connect_timeout_s: Seconds = Field(10, description="connecting to the backend: 504 after that")
-    upstream_timeout_s: Seconds = Field(60, description="the backend sends nothing for so long: 504, or cut off")
-    upstream_idle_timeout_s: Seconds = Field(60, description="an idle connection to the backend is closed")
-    upstream_max_idle: Whole = Field(64, ge=0, le=65_536, description="idle connections kept per worker and backend")
-
-
-class Site(Model):
+class Site(SiteModes):
     """One host, or some hosts with one certificate and one backend."""
 
     names: tuple[HostName, ...] = Field(
@@ -185,7 +161,19 @@ class Site(Model):
         False, description="answers clients that send no or another name; unset everywhere: the first"
     )
     certificate: tuple[CertificateFiles, ...] = Field(min_length=1, max_length=4, description="chain and key")
-    upstream: Upstream = Field(description="the backend: http://HOST:PORT or unix:/PATH")
+    upstream: Upstreams = Field(
+        description="the backend: http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT or unix:/PATH; "
+        "or a list of these, or of { url, weight }"
+    )
+    balance: Balance = Field("round-robin", description="which of several backends is next")
+    upstream_ca: FileName | None = Field(
+        None, description="PEM: CAs that vouch for https:// backends; unset: those that this machine trusts"
+    )
+    upstream_name: HostName | None = Field(
+        None, description="the name in the certificates of https:// backends; unset: the host in each URL"
+    )
+    route: Routes = Field((), description="one table each")
+    health: SiteHealth = Field(SiteHealth(), description="see the table")
     stapling: SiteStapling = Field(SiteStapling(), description="what this site has otherwise")
 
 
@@ -203,6 +191,11 @@ class Settings(Model):
     tls: TlsSettings = Field(TlsSettings(), description="see the table")
     stapling: StaplingSettings = Field(StaplingSettings(), description="see the table")
     http: HttpSettings = Field(HttpSettings(), description="see the table")
+    limits: LimitSettings = Field(LimitSettings(), description="see the table")
+    access_log: AccessLogSettings = Field(AccessLogSettings(), description="see the table")
+    tcp: TcpSettings = Field(TcpSettings(), description="see the table")
+    proxy_protocol: ProxyProtocolSettings = Field(ProxyProtocolSettings(), description="see the table")
+    redirect: RedirectSettings = Field(RedirectSettings(), description="see the table")
     admin: AdminSettings = Field(AdminSettings(), description="see the table")
     site: tuple[Site, ...] = Field(min_length=1, description="one table each")
 

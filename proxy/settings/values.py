@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from ipaddress import AddressValueError, IPv6Address
+from ipaddress import AddressValueError, IPv4Network, IPv6Address, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -32,6 +32,9 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./()-]{1,60}")
 """A path where shmcb:PATH belongs; a pasted secret has other characters, or more of them."""
 
 
+Network = IPv4Network | IPv6Network
+
+
 class ListenAddress(NamedTuple):
     """Where to accept connections; an IPv6 `host` is without brackets, and empty means every address."""
 
@@ -48,11 +51,21 @@ class UpstreamAddress(NamedTuple):
     host: str
     port: int
     path: str = ""
+    is_tls: bool = False
+    is_raw: bool = False
+    """It speaks anything, and gets what the client sends as it is."""
 
     def __str__(self) -> str:
         if self.path:
             return f"unix:{self.path}"
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        if self.is_raw:
+            return f"tcp://{self.authority}"
+        return f"http{'s' if self.is_tls else ''}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """The host, in brackets if it is an IPv6 address, and the port."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def host_port(text: str, *, default_port: int | None = None) -> tuple[str, int]:
@@ -85,7 +98,8 @@ def _parse_listen(value: object) -> ListenAddress:
     raise ValueError('must be text such as "127.0.0.1:8443", or ":8443" for every address')
 
 
-def _parse_upstream(value: object) -> UpstreamAddress:
+def parse_upstream(value: object) -> UpstreamAddress:
+    """Read the URL of a backend; ValueError says what it lacks."""
     if isinstance(value, UpstreamAddress):
         return value
     if isinstance(value, str) and value.startswith("unix:"):
@@ -95,15 +109,22 @@ def _parse_upstream(value: object) -> UpstreamAddress:
         if len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
             raise ValueError(f"the path of a Unix socket is at most {MAX_UNIX_PATH_BYTES} bytes long")
         return UpstreamAddress("", 0, path)
-    if isinstance(value, str) and value.startswith("http://"):
-        authority = value.removeprefix("http://").removesuffix("/")
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        scheme, _, rest = value.partition("://")
+        authority = rest.removesuffix("/")
         if "/" in authority or "?" in authority:
             raise ValueError("an upstream takes no path, requests keep their own: http://127.0.0.1:8000")
-        host, port = host_port(authority, default_port=80)
+        is_tls = scheme == "https"
+        host, port = host_port(authority, default_port=443 if is_tls else 80)
         if not host or not port:
             raise ValueError("a host and a port above 0 are needed: http://127.0.0.1:8000")
-        return UpstreamAddress(host, port)
-    raise ValueError("must be http://HOST:PORT or unix:/PATH")
+        return UpstreamAddress(host, port, is_tls=is_tls)
+    if isinstance(value, str) and value.startswith("tcp://"):
+        host, port = host_port(value.removeprefix("tcp://"))
+        if not host or not port:
+            raise ValueError("a host and a port above 0 are needed: tcp://127.0.0.1:5432")
+        return UpstreamAddress(host, port, is_raw=True)
+    raise ValueError("must be http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT or unix:/PATH")
 
 
 def check_http_url(text: str) -> str:
@@ -148,6 +169,17 @@ def _check_file_name(value: object) -> object:
     return value
 
 
+def _parse_network(value: object) -> Network:
+    if isinstance(value, Network):
+        return value
+    if isinstance(value, str):
+        try:
+            return ip_network(value)
+        except ValueError:
+            pass
+    raise ValueError('must be an address or a network, without bits beyond its prefix: "192.0.2.7" or "10.0.0.0/8"')
+
+
 def _check_unix_path(path: Path) -> Path:
     if len(os.fsencode(path)) > MAX_UNIX_PATH_BYTES:
         raise ValueError(f"the path of a Unix socket is at most {MAX_UNIX_PATH_BYTES} bytes long")
@@ -172,10 +204,10 @@ def _check_addresses(addresses: tuple[ListenAddress, ...]) -> tuple[ListenAddres
 
 
 Listen = Annotated[ListenAddress, PlainValidator(_parse_listen)]
-Upstream = Annotated[UpstreamAddress, PlainValidator(_parse_upstream)]
 HttpUrl = Annotated[str, AfterValidator(check_http_url)]
 Algorithms = Annotated[str, AfterValidator(_check_algorithms)]
 FileName = Annotated[Path, BeforeValidator(_check_file_name)]
+TrustedNetwork = Annotated[Network, PlainValidator(_parse_network)]
 UnixPath = Annotated[FileName, AfterValidator(_check_unix_path)]
 Command = Annotated[tuple[Annotated[str, Field(strict=True)], ...], AfterValidator(_check_command)]
 HostName = Annotated[str, AfterValidator(host_name)]

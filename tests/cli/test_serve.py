@@ -27,7 +27,7 @@ def test_all_mistakes_at_once(tmp_path, monkeypatch):
         '--responder-url: must be a URL such as http://ocsp.example.com/, found "ocsp.test"',
         '--name: write a host name without scheme and port: www.example.com or *.example.com, found "a..b"',
         '--issuer: must be the name of a file, found ""',
-        '--upstream: must be http://HOST:PORT, https://HOST:PORT or unix:/PATH, found "app:8000"',
+        '--upstream: must be http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT or unix:/PATH, found "app:8000"',
         f"--cert: cannot read {tmp_path}/c.pem: No such file or directory",
         f"--key: cannot read {tmp_path}/k.pem: No such file or directory",
     ]

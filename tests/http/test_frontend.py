@@ -11,13 +11,12 @@ import gc
 import socket
 from typing import Self
 
-import httptools
 import pytest
 import uvloop
 
 from proxy.deadlines import NEVER, Deadlines
-from proxy.http import codec, exchange, frontend, upstream
-from proxy.settings.model import HttpSettings
+from proxy.http import chunked, codec, exchange, frontend, messages, pool, routes, upstream
+from proxy.settings.http import HttpSettings
 from proxy.settings.values import UpstreamAddress
 
 WITHIN_S = 10
@@ -25,12 +24,14 @@ CLIENT_TIMEOUT_S = 600
 UPSTREAM_TIMEOUT_S = 60
 IDLE_TIMEOUT_S = 75
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+UPGRADE = b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = 64 << 20
 
 KINDS = (
     frontend.Frontend, exchange.Exchange, upstream.UpstreamConnection, codec.RequestDecoder, codec.ResponseDecoder,
-    codec.RequestHead, codec.ResponseHead, httptools.HttpRequestParser, httptools.HttpResponseParser,
+    messages.RequestHead, chunked.ChunkedReader,
 )  # fmt: skip
 
 
@@ -45,7 +46,7 @@ class PlainTransport(asyncio.Protocol):
 
     def connection_made(self, raw):
         self.raw = raw
-        self.app = frontend.Frontend(self.rig.pool, self.rig.settings, "default.test")
+        self.app = frontend.Frontend(routes.Routes((), self.rig.pool), self.rig.settings, "default.test")
         self.rig.deadlines.add(self)
         self.app.connection_made(self)
 
@@ -84,6 +85,8 @@ class PlainTransport(asyncio.Protocol):
         self.is_closing = True
         self.raw.abort()
 
+    reset = abort
+
     def pause_reading(self):
         self.raw.pause_reading()
 
@@ -101,7 +104,10 @@ class Rig:
     """A front server and a backend whose connections the test plays itself."""
 
     settings = HttpSettings(
-        client_timeout_s=CLIENT_TIMEOUT_S, client_idle_timeout_s=IDLE_TIMEOUT_S, upstream_timeout_s=UPSTREAM_TIMEOUT_S
+        client_timeout_s=CLIENT_TIMEOUT_S,
+        client_idle_timeout_s=IDLE_TIMEOUT_S,
+        client_min_bytes_per_second=1,
+        upstream_timeout_s=UPSTREAM_TIMEOUT_S,
     )
 
     async def __aenter__(self) -> Self:
@@ -110,7 +116,7 @@ class Rig:
         self.listener.setblocking(False)
         self.deadlines = Deadlines()
         address = UpstreamAddress(*self.listener.getsockname())
-        self.pool = upstream.UpstreamPool(address, self.settings, self.deadlines, loop)
+        self.pool = pool.UpstreamPool(address, self.settings, self.deadlines, loop)
         self.transports: list[PlainTransport] = []
         self.server = await loop.create_server(self._accept, "127.0.0.1", 0)
         self.visits: list[asyncio.StreamWriter] = []
@@ -225,9 +231,9 @@ async def test_the_time_for_a_head_is_not_prolonged_by_each_byte(rig):
     await rig.until(lambda: rig.transports and not rig.transports[0].app._decoder.is_idle)
     deadline_at = rig.transports[0].deadline_at
     for byte in GET[4:-1]:
-        seen = rig.transports[0].app._decoder._silent_bytes
+        seen = len(rig.transports[0].app._decoder._partial)
         writer.write(bytes([byte]))
-        await rig.until(lambda seen=seen: rig.transports[0].app._decoder._silent_bytes > seen)
+        await rig.until(lambda seen=seen: len(rig.transports[0].app._decoder._partial) > seen)
     assert rig.transports[0].deadline_at == deadline_at
 
 
@@ -306,6 +312,20 @@ async def _whole(rig, reader, writer):
     await reader.readuntil(b"ok")
 
 
+async def _relayed(rig, reader, writer):
+    writer.write(UPGRADE)
+    backend_reader, backend_writer = await rig.visit()
+    await head_of(backend_reader)
+    backend_writer.write(SWITCHING + b"there")
+    await reader.readuntil(b"there")
+
+
+async def _half_a_chunk(rig, reader, writer):
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe")
+    backend_reader, _ = await rig.visit()
+    await backend_reader.readuntil(b"he")
+
+
 async def _malformed(rig, reader, writer):
     writer.write(b"GET / HTTP/1.1\r\nHost : x\r\n\r\n")
     await reader.read()
@@ -374,7 +394,7 @@ async def _backend_away(rig, reader, writer):
     "course",
     [
         _whole, _malformed, _unknown_version, _refused, _upgrade, _half_a_request, _half_an_answer,
-        _garbage_from_the_backend, _wrong_status_from_the_backend, _backend_away,
+        _garbage_from_the_backend, _wrong_status_from_the_backend, _backend_away, _relayed, _half_a_chunk,
     ],
 )  # fmt: skip
 def test_an_ended_connection_is_freed_without_the_collector(course):
@@ -403,7 +423,7 @@ def test_an_ended_connection_is_freed_without_the_collector(course):
 
 @in_loop
 async def test_a_slow_client_may_take_its_time_and_a_stuck_one_may_not(rig):
-    """What counts is whether it took anything since we last looked, not whether the buffer ever ran empty."""
+    """What counts is whether it took enough since we last looked, not whether the buffer ever ran empty."""
     loop = asyncio.get_running_loop()
     # Small buffers, so that a little taken is a little less unsent, and not all of it.
     rig.server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -425,3 +445,95 @@ async def test_a_slow_client_may_take_its_time_and_a_stuck_one_may_not(rig):
             assert not transport.is_closing
         rig.later(CLIENT_TIMEOUT_S + 1)
         assert transport.is_closing
+
+
+@in_loop
+async def test_a_relay_lives_as_long_as_either_side_speaks(rig):
+    """The limits of requests and answers do not run in it; silence of both ends it, in order."""
+    reader, writer = await rig.client()
+    writer.write(UPGRADE + b"first")
+    backend_reader, backend_writer = await rig.visit()
+    await head_of(backend_reader)
+    backend_writer.write(SWITCHING)
+    assert await head_of(reader) == SWITCHING
+    assert await backend_reader.readexactly(5) == b"first"
+    for _ in range(3):
+        rig.later(rig.settings.upgraded_idle_timeout_s - 1)
+        backend_writer.write(b"b")
+        assert await reader.readexactly(1) == b"b"
+        rig.later(rig.settings.upgraded_idle_timeout_s - 1)
+        writer.write(b"a")
+        assert await backend_reader.readexactly(1) == b"a"
+    rig.later(rig.settings.upgraded_idle_timeout_s + 1)
+    assert await reader.read() == b""
+
+
+@in_loop
+async def test_a_stuck_relay_stops_both_sides_from_sending(rig):
+    """What is relayed is bounded by the same pauses as bodies."""
+    reader, writer = await rig.client()
+    writer.write(UPGRADE)
+    backend_reader, backend_writer = await rig.visit()
+    await head_of(backend_reader)
+    backend_writer.write(SWITCHING)
+    await head_of(reader)
+    writer.write(b"x" * LARGE)
+    transport = rig.transports[0]
+    await rig.until(lambda: transport.app._exchange.is_blocked and transport.app._queue)
+    assert not transport.app._is_reading
+    rig.later(UPSTREAM_TIMEOUT_S + 1)
+    await rig.until(lambda: transport.is_closing)
+
+
+@in_loop
+async def test_what_comes_before_an_upgrade_is_decided_is_bounded(rig):
+    """It is neither read as HTTP nor given to the backend, so it waits, and the client with it."""
+    _, writer = await rig.client()
+    writer.write(UPGRADE + b"x" * LARGE)
+    backend_reader, _ = await rig.visit()
+    await head_of(backend_reader)
+    app = rig.transports[0].app
+    await rig.until(lambda: not app._is_reading)
+    assert app._decoder.held_bytes < 1 << 20
+    assert backend_reader._buffer == b""
+
+
+@in_loop
+async def test_a_body_over_the_limit_is_413(rig):
+    """Before the backend hears of it where the length is told; in the middle where it is not."""
+    reader, writer = await rig.client()
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (rig.settings.max_body_bytes + 1))
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"\r\nConnection: close\r\n" in answer
+    assert not rig.visits[1:]
+
+
+@in_loop
+async def test_a_chunked_body_over_the_limit_is_413_and_the_request_is_ended(rig):
+    """The backend does not see the end of the body, so it cannot take the part for the whole."""
+    rig.settings = rig.settings.model_copy(update={"max_body_bytes": 10})
+    reader, writer = await rig.client()
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    backend_reader, _ = await rig.visit()
+    await head_of(backend_reader)
+    assert await backend_reader.readexactly(10) == b"5\r\nhello\r\n"
+    writer.write(b"6\r\nworld!\r\n0\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 413 ")
+    assert await backend_reader.read() == b""
+
+
+@in_loop
+async def test_the_last_request_of_a_connection_is_told_so(rig):
+    """After as many as one connection may have the answer says close, and it is closed."""
+    reader, writer = await rig.client()
+    await rig.until(lambda: rig.transports)
+    rig.transports[0].app._requests_left = 2
+    writer.write(GET * 3)
+    backend_reader, backend_writer = await rig.visit()
+    for expected in (False, True):
+        await head_of(backend_reader)
+        backend_writer.write(OK)
+        assert (b"Connection: close" in await head_of(reader)) is expected
+        assert await reader.readexactly(2) == b"ok"
+    assert await reader.read() == b""

@@ -359,16 +359,40 @@ def test_what_the_backend_sees_is_written_anew(origin, proxy):
     head = (
         b"POST /path?q=%41 HTTP/1.1\r\nHost: localhost\r\n"
         b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: localhost\r\n"
-        b"Accept: */*\r\nX-Kept: a\r\nX-Kept: b\r\nContent-Length: 4\r\n"
+        b"Accept: */*\r\nX-Kept: a\r\nX-Kept: b\r\n"
+        b"TE: trailers\r\nConnection: TE\r\nContent-Length: 4\r\nVia: 1.1 stapleproxy\r\n"
     )
     assert seen == [head, b"data"]
+
+
+def test_a_trusted_proxy_is_believed(origin, tmp_path):
+    """What it says of its client goes on, with its own address behind; Proxy and underscores never do."""
+    seen = []
+
+    def script(visit):
+        seen.extend(visit.request())
+        visit.send(OK)
+
+    told = [
+        "X-Forwarded-For: 203.0.113.9",
+        "X-Forwarded-Proto: http",
+        "X_Forwarded_For: 1.2.3.4",
+        "Proxy: http://evil/",
+    ]
+    with proxied(tmp_path, origin.url, trusted_proxies=["127.0.0.0/8"]) as trusting, origin.does(script):
+        trusting.ask("/", "GET", *told)
+    lines = seen[0].split(b"\r\n")
+    assert b"X-Forwarded-For: 203.0.113.9, 127.0.0.1" in lines
+    assert b"X-Forwarded-Proto: http" in lines
+    assert not [line for line in lines if b"1.2.3.4" in line or b"evil" in line]
 
 
 def test_what_the_client_sees_is_written_anew(origin, proxy):
     """Nothing hop-by-hop from the backend; repeated headers, as Set-Cookie, each on its own line."""
     answer = (
         b"HTTP/1.1 200 Fine by me\r\nConnection: keep-alive, X-Private\r\nKeep-Alive: timeout=5\r\nX-Private: 1\r\n"
-        b"Upgrade: h2c\r\nTrailer: T\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nContent-Length: 2\r\n\r\nok"
+        b"Date: today\r\nServer: a/1\r\nUpgrade: h2c\r\nTrailer: T\r\nSet-Cookie: a=1\r\n"
+        b"Set-Cookie: b=2\r\nContent-Length: 2\r\n\r\nok"
     )
 
     def script(visit):
@@ -377,7 +401,8 @@ def test_what_the_client_sees_is_written_anew(origin, proxy):
 
     with origin.does(script):
         seen = proxy.ask()
-    assert seen.headers == [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Content-Length", "2")]
+    kept = [("Date", "today"), ("Server", "a/1"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"), ("Content-Length", "2")]
+    assert seen.headers == kept
 
 
 def test_a_stopping_proxy_finishes_what_is_asked(origin, tmp_path):

@@ -21,7 +21,7 @@ def entries():
     """Each key of the reference by its path: (is it set, its text, the note behind it, the comment above it)."""
     found, table, comment = {}, "", []
     for line in REFERENCE.splitlines():
-        if match := re.fullmatch(r"\[+([a-z.]+)\]+", line):
+        if match := re.fullmatch(r"\[+([a-z_.]+)\]+", line):
             table, comment = match[1] + ".", []
         elif match := re.fullmatch(r"(#?)([a-z0-9_]+) = ([^#]+?)(?:  # (.*))?", line):
             found[table + match[2]] = (not match[1], match[3], match[4] or "", " ".join(comment))

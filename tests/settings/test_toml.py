@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from proxy.errors import ConfigError
 from proxy.settings.build import all_fields, build, what_is_right
 from proxy.settings.toml import load
+from proxy.settings.upstreams import UpstreamServer
 from proxy.settings.values import ListenAddress, UpstreamAddress
 
 MINIMAL = """
@@ -51,7 +52,7 @@ def problems(write):
 def test_the_smallest_file(write):
     loaded = load(write(MINIMAL))
     assert loaded.listen == (ListenAddress("127.0.0.1", 8443),)
-    assert loaded.site[0].upstream == UpstreamAddress("127.0.0.1", 8000)
+    assert loaded.site[0].upstream == (UpstreamServer(UpstreamAddress("127.0.0.1", 8000)),)
     assert loaded.worker_count >= 1
 
 
@@ -99,7 +100,7 @@ def test_all_mistakes_at_once(problems):
         tls = 1
         [[site]]
         names = ["www.test", "w*.test", 7]
-        upstream = "https://127.0.0.1:8000"
+        upstream = "ftp://127.0.0.1:8000"
         certificate = []
         [[site]]
         certificate = [{chain = "", key = ["k"], issuer = "a.pem"}, {chain = "c.pem"}]
@@ -124,11 +125,17 @@ def test_all_mistakes_at_once(problems):
         'site[0].names[1]: a wildcard stands for the whole first label: *.example.com, found "w*.test"',
         "site[0].names[2]: must be text in quotes, found 7",
         "site[0].certificate: must have at least one entry, found none",
-        'site[0].upstream: must be http://HOST:PORT or unix:/PATH, found "https://127.0.0.1:8000"',
+        (
+            "site[0].upstream: must be http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT or unix:/PATH, "
+            'found "ftp://127.0.0.1:8000"'
+        ),
         'site[1].certificate[0].chain: must be the name of a file, found ""',
         "site[1].certificate[0].key: must be the name of a file, found a list",
         "site[1].certificate[1].key: is missing: PEM: the private key, without a passphrase",
-        "site[1].upstream: is missing: the backend: http://HOST:PORT or unix:/PATH",
+        (
+            "site[1].upstream: is missing: the backend: http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT or "
+            "unix:/PATH; or a list of these, or of { url, weight }"
+        ),
         'site[1].stapling.enabled: must be true or false, found "yes"',
         "drain_timeout: unknown key: did you mean drain_timeout_s?",
     ]
@@ -242,14 +249,17 @@ def test_addresses_to_listen_on(write, text, address):
 @pytest.mark.parametrize(
     ("upstream", "address"),
     [
-        ("http://127.0.0.1", ("127.0.0.1", 80, "")),
-        ("http://app:8000/", ("app", 8000, "")),
-        ("http://[::1]:8000", ("::1", 8000, "")),
-        ("unix:/run/app.sock", ("", 0, "/run/app.sock")),
+        ("http://127.0.0.1", UpstreamAddress("127.0.0.1", 80)),
+        ("https://127.0.0.1", UpstreamAddress("127.0.0.1", 443, is_tls=True)),
+        ("http://app:8000/", UpstreamAddress("app", 8000)),
+        ("http://[::1]:8000", UpstreamAddress("::1", 8000)),
+        ("unix:/run/app.sock", UpstreamAddress("", 0, "/run/app.sock")),
     ],
 )
 def test_upstreams(write, upstream, address):
-    assert load(write(MINIMAL.replace("http://127.0.0.1:8000", upstream))).site[0].upstream == address
+    assert load(write(MINIMAL.replace("http://127.0.0.1:8000", upstream))).site[0].upstream == (
+        UpstreamServer(address),
+    )
 
 
 @pytest.mark.parametrize(
