@@ -26,7 +26,8 @@ import click
 from counting import CPU, SUM, USER, Counter, CountingError, call_counter, cpu_time, instruction_counter
 from load import LoadError
 from OpenSSL import SSL
-from peers import Cores, Server, nginx, nginx_program, running_lab, stapleproxy
+from peers import Cores, Server, running_lab, stapleproxy
+from peers_native import find, nginx
 
 import proxy
 from proxy.lab.stack import LabError
@@ -143,15 +144,14 @@ def say(what: str) -> None:
 
 def run(measure: Callable[[Path, Cores], Iterator[Row]], *, as_json: bool) -> None:
     """Measure in a folder of its own, print the report; one sentence and status 1 where it cannot be done."""
-    if nginx_program() is None:
-        raise click.ClickException("nginx is not installed; on Debian: apt install nginx")
     cores = Cores.choose()
     with tempfile.TemporaryDirectory(prefix="stapleproxy-benchmark-") as folder:
         try:
+            find("nginx")
             rows = list(measure(Path(folder), cores))
         except (CountingError, LabError, LoadError) as error:
             raise click.ClickException(str(error)) from error
-    machine = _machine(cores)
+    machine = describe(cores) | {PEER: _nginx_version()}
     if as_json:
         print(json.dumps({"machine": machine, "rows": [asdict(row) | {"ratio": row.ratio} for row in rows]}, indent=2))
     else:
@@ -179,7 +179,7 @@ def _decimals(values: Sequence[float]) -> int:
     return 0 if statistics.median(values) >= 100 else 1
 
 
-def _machine(cores: Cores) -> dict[str, str]:
+def describe(cores: Cores) -> dict[str, str]:
     """What a reader needs to know to compare with another run."""
     cpu = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     pinned = f"server on core {cores.server}, client, backend and responder on core {cores.others}"
@@ -190,14 +190,11 @@ def _machine(cores: Cores) -> dict[str, str]:
         OURS: f"{proxy.__version__}, {platform.python_implementation()} {platform.python_version()}, "
         + ", ".join(f"{name} {version(name)}" for name in ("pyOpenSSL", "cryptography", "uvloop", "httptools"))
         + f"; server and client with {SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode()}",
-        PEER: _nginx_version(),
     }
 
 
 def _nginx_version() -> str:
-    program = nginx_program()
-    assert program is not None  # looked for at the start
-    said = subprocess.run([program, "-V"], capture_output=True, text=True, check=True).stderr
+    said = subprocess.run([find("nginx"), "-V"], capture_output=True, text=True, check=True).stderr
     found = re.search(r"nginx/(\S+)", said), re.search(r"running with (OpenSSL \S+)", said)
     built = re.search(r"built with (OpenSSL \S+)", said)
     return ", ".join(match[1] for match in (found[0], found[1] or built) if match)

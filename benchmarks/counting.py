@@ -48,11 +48,15 @@ class Counter:
 
 
 def cpu_time(pid: int, work: Work) -> Totals:
-    """User and system time of all threads, by the scheduler's own clock (clock_getcpuclockid(3)): no ticks."""
-    clock = (~pid << 3) | 2
-    before = time.clock_gettime(clock)
+    """User and system time by the scheduler's own clock (clock_getcpuclockid(3)): no ticks."""
+    before = cpu_s(pid)
     work()
-    return {CPU: (time.clock_gettime(clock) - before) * 1e6}
+    return {CPU: (cpu_s(pid) - before) * 1e6}
+
+
+def cpu_s(pid: int) -> float:
+    """What all its threads have used so far."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def perf(pid: int, work: Work) -> Totals:

@@ -1,7 +1,7 @@
 """The load: handshakes and requests from one process, one at a time, the same bytes for every server.
 
-Every full handshake must bring the very staple that was verified before the run; whatever is not as it should be ends
-the run with LoadError.
+Every full handshake must bring the very staple that was verified before the run, if the server staples; whatever is
+not as it should be ends the run with LoadError.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Client:
 
     def __init__(self, server: Server, kind: Kind, version: Version, suite: str | None = None) -> None:
         self._server = server
-        self._expected = server.staples[kind]
+        self._expected = server.staples.get(kind)
         self._staple: bytes | None = None
         context = self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(_VERSIONS[version])
@@ -89,21 +89,21 @@ class Client:
         is_resumed = bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]  # noqa: SLF001
         if is_resumed is not (session is not None):
             raise LoadError(f"{self._server.name}: a session was {'' if is_resumed else 'not '}resumed")
-        if session is None and self._staple != self._expected:
+        if session is None and self._expected is not None and self._staple != self._expected:
             raise LoadError(f"{self._server.name}: {'another' if self._staple else 'no'} staple in a full handshake")
         return connection
 
     def full(self, count: int) -> None:
         """Do full handshakes, each on a connection that is closed after it."""
         for _ in range(count):
-            _close(self.connect())
+            close(self.connect())
 
     def session(self) -> SSL.Session:
         """Make a session to resume; asked for after an answer, when TLS 1.3 has brought its tickets."""
         connection = self.connect()
         get(connection)
         session = connection.get_session()
-        _close(connection)
+        close(connection)
         if session is None:
             raise LoadError(f"{self._server.name}: no session")
         return session
@@ -111,7 +111,7 @@ class Client:
     def resumed(self, count: int, session: SSL.Session) -> None:
         """Do handshakes that resume `session`, each on a connection that is closed after it."""
         for _ in range(count):
-            _close(self.connect(session))
+            close(self.connect(session))
 
 
 def get(connection: SSL.Connection) -> None:
@@ -126,7 +126,7 @@ def get(connection: SSL.Connection) -> None:
         raise LoadError(f"not the answer that was asked for: {answer[:200]!r}")
 
 
-def _close(connection: SSL.Connection) -> None:
+def close(connection: SSL.Connection) -> None:
     """Say that it ends, then wait for the server to end it: so nothing of it is left to do in the next measurement."""
     connection.shutdown()
     connection.sock_shutdown(socket.SHUT_WR)

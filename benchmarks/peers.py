@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import re
 import shutil
 import socket
@@ -18,21 +17,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from load import HOST, SERVER_NAME
+from counting import cpu_s
+from load import HOST, SERVER_NAME, Client, LoadError, get
 
 from proxy.lab.ca import LabCA
 from proxy.lab.client import ProbeError, probe
 from proxy.lab.stack import Child, LabError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from load import Kind
 
 VALIDITY_S = 7 * 86400  # so that no server refreshes a staple during the run
 READY_WITHIN_S = 90.0  # a server under valgrind is fifty times slower than it is
 POLL_INTERVAL_S = 0.1
+LOOK_REQUESTS = 50
 MAX_CONNECTIONS = 4096
+PEER_FILES = Path(__file__).parent / "peer"
+"""What runs in other processes than this one, and finds nothing else of ours."""
 KINDS: tuple[Kind, ...] = ("ec", "rsa")
 
 
@@ -49,13 +52,13 @@ class Lab:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that answers and staples."""
+    """A server that answers."""
 
     name: str
     port: int
     worker_pid: int
     staples: dict[Kind, bytes]
-    """Verified: signature, certificate, times."""
+    """Verified: signature, certificate, times. Those missing are not expected of it."""
 
 
 Start = Callable[[Lab, "Sequence[str]"], AbstractContextManager[Server]]
@@ -87,15 +90,16 @@ def running_lab(folder: Path) -> Iterator[Lab]:
     """Start the responder and the backend, and issue the certificates."""
     ca = LabCA.create(datetime.now(UTC))
     ca.write(folder)
-    with contextlib.ExitStack() as children:
+    responder = ("--folder", str(folder), "--validity-s", str(VALIDITY_S))
+    with contextlib.ExitStack() as ends:
 
-        def start(name: str, *options: str) -> str:
-            child = Child.start(name, ["-m", f"proxy.lab.{name}", "--exit-with-stdin", *options], folder)
-            children.callback(child.stop)
+        def start(name: str, *command: str) -> str:
+            child = Child.start(name, [*command, "--exit-with-stdin"], folder)
+            ends.callback(child.stop)
             return child.url()
 
-        responder_url = start("responder", "--folder", str(folder), "--validity-s", str(VALIDITY_S))
-        backend_url = start("backend")
+        responder_url = start("responder", "-m", "proxy.lab.responder", *responder)
+        backend_url = start("backend", str(PEER_FILES / "backend.py"))
         chains: dict[Kind, Path] = {}
         for kind in KINDS:
             issued = ca.issue([SERVER_NAME.decode()], key=kind, ocsp_urls=[responder_url])
@@ -107,9 +111,9 @@ def running_lab(folder: Path) -> Iterator[Lab]:
 
 
 @contextlib.contextmanager
-def stapleproxy(lab: Lab, prefix: Sequence[str]) -> Iterator[Server]:
+def stapleproxy(lab: Lab, prefix: Sequence[str], name: str = "stapleproxy") -> Iterator[Server]:
     """Run the real command, with everything at its default but the number of workers."""
-    port = _free_port()
+    port = free_port()
     lines = [
         f'listen = ["{HOST}:{port}"]',
         "workers = 1",
@@ -121,82 +125,61 @@ def stapleproxy(lab: Lab, prefix: Sequence[str]) -> Iterator[Server]:
     for chain in lab.chains.values():
         key = chain.with_suffix(".key")
         lines += ["[[site.certificate]]", f"chain = {json.dumps(str(chain))}", f"key = {json.dumps(str(key))}"]
-    config = lab.folder / "stapleproxy.toml"
+    config = lab.folder / f"{name}.toml"
     config.write_text("\n".join(lines) + "\n")
-    with _running("stapleproxy", [*prefix, sys.executable, "-m", "proxy", "run", str(config)], lab) as child:
-        staples = _wait_for_staples(child, port, lab)
+    with running(name, [*prefix, sys.executable, "-P", "-m", "proxy", "run", str(config)], lab) as child:
+        staples = wait_for_staples(child, port, lab)
         keepers = {int(pid) for pid in re.findall(r"keeper\[(\d+)\]", child.log.read_text(errors="replace"))}
-        yield Server("stapleproxy", port, _only(set(_children(_child(child.process.pid))) - keepers), staples)
+        yield Server(name, port, _only(set(children(only_child(child.process.pid))) - keepers), staples)
+
+
+def chain_with_key(lab: Lab) -> Path:
+    """Both in one file, as some want it."""
+    chain = lab.chains["ec"]
+    both = lab.folder / "chain-and-key.pem"
+    both.write_text(chain.read_text() + chain.with_suffix(".key").read_text())
+    return both
 
 
 @contextlib.contextmanager
-def nginx(lab: Lab, prefix: Sequence[str]) -> Iterator[Server]:
-    """Run nginx as its documentation says for stapling and for a kept-alive backend."""
-    port = _free_port()
-    folder = lab.folder / "nginx"
-    folder.mkdir(exist_ok=True)
-    config = folder / "nginx.conf"
-    config.write_text(_nginx_config(lab, folder, port))
-    program = nginx_program()
-    if program is None:
-        raise LabError("nginx is not installed")
-    with _running("nginx", [*prefix, program, "-c", str(config), "-e", str(folder / "error.log")], lab) as child:
-        staples = _wait_for_staples(child, port, lab)
-        yield Server("nginx", port, _only(set(_children(_child(child.process.pid)))), staples)
-
-
-def nginx_program() -> str | None:
-    return shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
-
-
-def _nginx_config(lab: Lab, folder: Path, port: int) -> str:
-    certificates = "".join(
-        f"    ssl_certificate {chain}; ssl_certificate_key {chain.with_suffix('.key')};\n"
-        for chain in lab.chains.values()
-    )
-    temporary = "".join(
-        f"  {name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    # As root it would change to another user, who may not write profiles here.
-    user = f"user {pwd.getpwuid(os.getuid()).pw_name};" if os.getuid() == 0 else ""
-    return f"""{user}
-daemon off;
-worker_processes 1;
-worker_rlimit_nofile {MAX_CONNECTIONS * 2};
-pid {folder}/nginx.pid;
-events {{ worker_connections {MAX_CONNECTIONS}; }}
-http {{
-{temporary}  access_log off;
-  keepalive_requests 1000000000;
-  upstream backend {{
-    server {lab.backend_url.removeprefix("http://")};
-    keepalive 64;
-    keepalive_requests 1000000000;
-  }}
-  server {{
-    listen {HOST}:{port} ssl;
-    server_name localhost;
-{certificates}    ssl_protocols TLSv1.2 TLSv1.3;
-    ssl_session_tickets on;
-    ssl_stapling on;
-    ssl_stapling_verify on;
-    ssl_trusted_certificate {lab.folder}/authorities.pem;
-    location / {{
-      proxy_pass http://backend;
-      proxy_http_version 1.1;
-      proxy_set_header Connection "";
-      proxy_set_header Host $http_host;
-      proxy_set_header X-Forwarded-For $remote_addr;
-      proxy_set_header X-Forwarded-Proto https;
-      proxy_set_header X-Forwarded-Host $http_host;
-    }}
-  }}
-}}
-"""
+def started(
+    name: str,
+    lab: Lab,
+    command: Callable[[int], Sequence[str]],
+    prefix: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
+    """Run `command`, made for a port, until it answers; `environment` takes the place of PYTHONPATH, which is ours."""
+    port = free_port()
+    clean = ["env", "-u", "PYTHONPATH", *(f"{key}={value}" for key, value in (environment or {}).items())]
+    with running(name, [*clean, *prefix, *command(port)], lab) as child:
+        server = Server(name, port, 0, {})
+        give_up_at = time.monotonic() + READY_WITHIN_S
+        while True:
+            try:
+                connection = Client(server, "ec", "1.3").connect()
+                get(connection)
+                break
+            except (LoadError, OSError) as error:
+                child.check_alive()
+                if time.monotonic() > give_up_at:
+                    raise LabError(f"{name} does not answer ({error}). It said:\n{child.last_lines()}") from error
+            time.sleep(POLL_INTERVAL_S)
+        # The worker is the process that works.
+        pids = descendants(only_child(child.process.pid))
+        before = {pid: cpu_s(pid) for pid in pids}
+        for _ in range(LOOK_REQUESTS):
+            get(connection)
+        connection.close()
+        spent = {pid: cpu_s(pid) - before[pid] for pid in pids}
+        worker_pid = max(pids, key=spent.__getitem__)
+        if not spent[worker_pid]:
+            raise LabError(f"{name}: none of its processes works: {pids}")
+        yield Server(name, port, worker_pid, {})
 
 
 @contextlib.contextmanager
-def _running(name: str, command: Sequence[str], lab: Lab) -> Iterator[Child]:
+def running(name: str, command: Sequence[str], lab: Lab) -> Iterator[Child]:
     child = Child.start(name, ["-m", "proxy.lab.leash", *command], lab.folder)
     try:
         yield child
@@ -204,7 +187,7 @@ def _running(name: str, command: Sequence[str], lab: Lab) -> Iterator[Child]:
         child.stop()
 
 
-def _wait_for_staples(child: Child, port: int, lab: Lab) -> dict[Kind, bytes]:
+def wait_for_staples(child: Child, port: int, lab: Lab) -> dict[Kind, bytes]:
     """Connect until good staples come: nginx fetches one only after somebody has asked for it."""
     give_up_at = time.monotonic() + READY_WITHIN_S
     staples: dict[Kind, bytes] = {}
@@ -227,13 +210,18 @@ def _wait_for_staples(child: Child, port: int, lab: Lab) -> dict[Kind, bytes]:
     return staples
 
 
-def _child(pid: int) -> int:
-    """Give the only child: the command that the leash runs."""
-    return _only(set(_children(pid)))
+def only_child(pid: int) -> int:
+    """Such as the command of a leash, or nginx's worker."""
+    return _only(set(children(pid)))
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def children(pid: int) -> list[int]:
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+def descendants(pid: int) -> list[int]:
+    """The process and all below it."""
+    return [pid, *(below for child in children(pid) for below in descendants(child))]
 
 
 def _only(pids: set[int]) -> int:
@@ -242,7 +230,7 @@ def _only(pids: set[int]) -> int:
     return pids.pop()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as finder:
         finder.bind((HOST, 0))
         return int(finder.getsockname()[1])

@@ -12,6 +12,7 @@ parsers could read differently from crossing (request smuggling).
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,7 @@ class _Hosts(dict[bytes, bytes]):
 
     def __missing__(self, host: bytes) -> bytes:
         match = _AUTHORITY.fullmatch(host)
-        if match is None or int(match[2] or 0) > 65_535:
+        if match is None or int(match[2] or 0) > 65_535 or not _is_host(match[1]):
             raise ClientError(400, "Host is not a host name with an optional port")
         written: bytes = match[1] if not match[2] or match[2] == b"443" else host
         if len(host) <= MAX_REMEMBERED_BYTES:
@@ -94,6 +95,17 @@ class _Hosts(dict[bytes, bytes]):
 
 
 _hosts = _Hosts()
+
+
+def _is_host(host: bytes) -> bool:
+    """An address in brackets is one (RFC 3986 3.2.2), and no label of a name is empty: some map names to folders."""
+    if not host.startswith(b"["):
+        return b".." not in host and host != b"."
+    try:
+        ipaddress.IPv6Address(host[1:-1].decode("ascii"))
+    except ValueError:
+        return False
+    return True
 
 
 def _version(text: bytes) -> str:
