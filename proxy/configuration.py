@@ -39,7 +39,8 @@ def read(data: Mapping[str, object], *, folder: Path) -> tuple[Settings, tuple[L
         raise ConfigError(*error.problems, *further) from None
     right = Right(dict(enumerate(settings.site)), {}, settings.tls, dict(enumerate(settings.stapling.issuer)))
     sites, problems = _examine(right)
-    if problems := problems or [*modes.contradictions(settings), *contradictions(tuple(sites.values()), settings)]:
+    problems += modes.contradictions(settings)
+    if problems := problems or [*contradictions(tuple(sites.values()), settings)]:
         raise ConfigError(*problems)
     return settings, tuple(sites.values())
 

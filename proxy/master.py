@@ -90,8 +90,11 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
             _log.error("the stapling cache's file was cut short by somebody: it is empty now, and filled anew")
 
     workers = [Listener(number, work, own) for number, own in enumerate(sockets)]
+    where = describe(sockets[0][:tls_count])
+    if redirecting := sockets[0][tls_count:]:
+        where += f", and redirect from {describe(redirecting)}"
     try:
-        return Supervisor(settings, Child("keeper", keep), workers, mend).serve(describe(sockets[0][:tls_count]))
+        return Supervisor(settings, Child("keeper", keep), workers, mend).serve(where)
     finally:
         if settings.admin.socket:
             settings.admin.socket.unlink(missing_ok=True)

@@ -124,7 +124,12 @@ class Supervisor:
                 if not self._stop_signal:
                     self._start(child)
             if self._wait_until(lambda: all(child.is_ready for child in self._workers), _START_TIMEOUT_S):
-                _log.info("ready: %d workers accept connections on %s", len(self._workers), where)
+                count = len(self._workers)
+                _log.info(
+                    "ready: %s connections on %s",
+                    "1 worker accepts" if count == 1 else f"{count} workers accept",
+                    where,
+                )
             elif not self._stop_signal:
                 _log.error("not all workers came up within %.0f s; going on with those that did", _START_TIMEOUT_S)
             while not self._stop_signal:

@@ -42,7 +42,7 @@ def check(file: Path) -> None:
     settings, sites = read_file(file)
     now = datetime.now(UTC)
     files = judge(sites, settings, now)
-    refused = (*refused_by_openssl(dict(enumerate(sites)), settings.tls), *files.mistakes, *cache_problems(settings))
+    refused = (*refused_by_openssl(dict(enumerate(sites)), settings.tls), *files.mistakes, *folder_problems(settings))
     if refused:
         raise in_file(file, ConfigError(*refused))
     room = _room(sites, settings)
@@ -50,7 +50,7 @@ def check(file: Path) -> None:
         click.echo(line)
     click.echo(cache_line(parse_argument(settings.stapling.cache), str(room)))
     warnings = (*site_warnings(sites, settings, now), *files.warnings, *cache_warnings(room))
-    for warning in (*warnings, *command_warnings(settings.stapling.on_event)):
+    for warning in (*warnings, *command_warnings(settings.stapling.on_event), *acme_warnings(settings)):
         click.echo(f"{file}: warning: {warning}")
     click.echo(f"{file}: ok")
 
@@ -59,25 +59,33 @@ def describe(sites: tuple[LoadedSite, ...], settings: Settings, now: datetime) -
     """Say what is served, for people: a paragraph a site, below it one for each certificate."""
     from proxy.sites import default_site
 
-    yield f"listen on {', '.join(map(str, settings.listen))}"
+    yield from _front(settings)
     for site in sites:
         default = " (default)" if site is default_site(sites) else ""
         yield f"{', '.join(site.names) or 'any name'}{default} -> {', '.join(map(str, site.settings.upstream))}"
-        for route in site.settings.route:
-            yield f"  {route.prefix} -> {', '.join(map(str, route.upstream))}"
+        yield from _ways(site)
         for identity in site.identities:
             yield from _certificate(identity, site, settings, now)
 
 
-def cache_problems(settings: Settings) -> tuple[Problem, ...]:
-    """Say what would keep the cache's file from being made; the server makes the file, but no folder."""
+def folder_problems(settings: Settings) -> tuple[Problem, ...]:
+    """Say what would keep the cache's file or the access log from being made; the server makes files, but no folder."""
     from proxy.cache.layout import parse_argument
 
-    path = parse_argument(settings.stapling.cache).path
-    folder = Path(path).parent
-    if not path or folder.is_dir():
+    paths = {"stapling.cache": parse_argument(settings.stapling.cache).path, "access_log.path": _log_file(settings)}
+    return tuple(
+        Problem(key, f"the folder {Path(path).parent} does not exist: make it, or give another path")
+        for key, path in paths.items()
+        if path and not Path(path).parent.is_dir()
+    )
+
+
+def acme_warnings(settings: Settings) -> tuple[Problem, ...]:
+    """Warn when there is no folder of challenges; it may be that it is made when the first is due."""
+    folder = settings.redirect.acme_folder
+    if folder is None or folder.is_dir():
         return ()
-    return (Problem("stapling.cache", f"the folder {folder} does not exist: make it, or give another path"),)
+    return (Problem("redirect.acme_folder", f"there is no folder {folder} yet: no challenge will be found"),)
 
 
 def cache_warnings(room: Room) -> tuple[Problem, ...]:
@@ -97,6 +105,43 @@ def command_warnings(command: tuple[str, ...]) -> tuple[Problem, ...]:
         return ()
     what = "may not be executed" if os.access(path, os.F_OK) else "does not exist"
     return (Problem("stapling.on_event", f"{path} {what}: no event will be told"),)
+
+
+def _front(settings: Settings) -> Iterator[str]:
+    """Say what is the same for all sites."""
+    yield f"listen on {', '.join(map(str, settings.listen))}"
+    if trusted := settings.proxy_protocol.trusted:
+        yield f"  a PROXY header is required from {', '.join(map(str, trusted))}, and refused from all others"
+    if settings.redirect.listen:
+        redirect = settings.redirect
+        yield f"{redirect.status} to https, port {redirect.https_port}, on {', '.join(map(str, redirect.listen))}"
+        if redirect.acme_folder:
+            yield f"  /.well-known/acme-challenge/ from {redirect.acme_folder}"
+    if settings.access_log.path:
+        yield f"access log {_log_file(settings) or 'to standard output'}, {settings.access_log.format}"
+
+
+def _log_file(settings: Settings) -> str:
+    """The path, or nothing where the access log is none or no file."""
+    from proxy.accesslog.formats import STDOUT
+
+    path = str(settings.access_log.path or "")
+    return "" if path == STDOUT else path
+
+
+def _ways(site: LoadedSite) -> Iterator[str]:
+    """Say how a site's clients get to its backends, as far as it is not the plain way."""
+    settings, ca = site.settings, site.client_ca
+    for route in settings.route:
+        yield f"  {route.prefix} -> {', '.join(map(str, route.upstream))}"
+    if settings.mode == "tcp":
+        header = "no PROXY header" if settings.proxy_protocol == "none" else f"PROXY header {settings.proxy_protocol}"
+        alpn = f", ALPN {', '.join(settings.alpn)}" if settings.alpn else ""
+        yield f"  mode tcp: bytes are relayed as they are, {header}{alpn}"
+    if ca is not None:
+        kind = "required" if ca.is_required else "optional"
+        crl = f"CRLs of {settings.client_certificate.crl}" if ca.crls else "no CRL"
+        yield f"  client certificates are {kind}: CAs of {settings.client_certificate.ca}, {crl}; no session resumes"
 
 
 def _room(sites: tuple[LoadedSite, ...], settings: Settings) -> Room:

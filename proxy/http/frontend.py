@@ -76,6 +76,7 @@ class Frontend:
         "_is_over",
         "_is_reading",
         "_is_write_paused",
+        "_last_at",
         "_pace",
         "_queue",
         "_received_bytes",
@@ -113,6 +114,7 @@ class Frontend:
         self.hsts = hsts_line
         self._decoder = RequestDecoder(settings.max_head_bytes, settings.max_headers, settings.max_target_bytes)
         self._requests_left = settings.max_requests_per_connection
+        self._last_at = NEVER  # a request after that is the last
         self._queue: list[RequestEvent] = []
         self._is_over = False  # the client has ended, or broken the protocol: what is in the queue is the last
         self._fault: ClientError | None = None  # answered when what came before it is
@@ -133,7 +135,9 @@ class Frontend:
         self._client = Client.of(
             transport.peer_host, self._default_host, self._hosts, self._trusted_proxies, self._certificate_lines
         )
-        transport.deadline_at = transport.now() + self._settings.client_timeout_s
+        now = transport.now()
+        transport.deadline_at = now + self._settings.client_timeout_s
+        self._last_at = now + self._settings.max_connection_age_s
         if self._trail is not None:
             self._trail.connected(transport.endpoints())
 
@@ -296,7 +300,8 @@ class Frontend:
 
     def _start(self, head: RequestHead) -> None:
         assert self._client is not None  # set when the connection was made
-        if self._trail is not None and self._transport is not None:
+        assert self._transport is not None
+        if self._trail is not None:
             self._entry = self._trail.begin(head, self._transport.now)
         try:
             data = request_to_upstream(head, self._client)
@@ -307,6 +312,8 @@ class Frontend:
             self._refuse(fault, is_head=head.method == b"HEAD")
             return
         self._requests_left -= 1
+        if self._transport.now() > self._last_at:
+            self._requests_left = 0
         self._exchange = Exchange(
             self,
             upstream,

@@ -22,6 +22,9 @@ class HttpSettings(Model):
     max_requests_per_connection: Whole = Field(
         100_000, ge=1, le=1_000_000_000, description="the answer to the last of so many says Connection: close"
     )
+    max_connection_age_s: Seconds = Field(
+        3600, description="the answer to the first request on a connection older than this says Connection: close"
+    )
     other_hosts: Literal["serve", "refuse"] = Field(
         "serve", description="a Host that is no name of the site that SNI chose is passed on, or answered with 421"
     )

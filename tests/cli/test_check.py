@@ -65,6 +65,49 @@ def test_what_would_be_served(check, tmp_path):
     )
 
 
+def test_everything_else_that_would_be_served(check, tmp_path):
+    """Modes, routes, client certificates, the redirecting port, the access log, and who may say who the client is."""
+    made = fresh(tmp_path, ocsp=())
+    made.write("ca.pem", pem(made.issuer))
+    fresh(tmp_path, ocsp=(), label="tcp", names=["db.test"])
+    (tmp_path / "log").mkdir()
+    lines = (
+        "[proxy_protocol]", 'trusted = ["10.0.0.0/8", "::1"]',
+        "[redirect]", 'listen = [":80"]', "status = 308", 'acme_folder = "acme"',
+        "[access_log]", 'path = "log/access"', 'format = "json"',
+        *SITE[:1], 'upstream = [{ url = "http://a.test:1", weight = 2 }, "unix:/run/b"]',
+        "[[site.route]]", 'prefix = "/api/"', 'upstream = "https://c.test"',
+        "[site.client_certificate]", 'mode = "require"', 'ca = "ca.pem"', *EC,
+        *SITE[:1], 'upstream = "tcp://db.test:5432"', 'mode = "tcp"', 'proxy_protocol = "v2"', 'alpn = ["postgresql"]',
+        "[[site.certificate]]", 'chain = "tcp.chain.pem"', 'key = "tcp.key.pem"',
+    )  # fmt: skip
+    status, out, err = check(*lines)
+    assert (status, err) == (0, "")
+    told = [line for line in out.replace(f"{tmp_path}/", "").splitlines() if not line.startswith("    ")]
+    assert told == [
+        "listen on 127.0.0.1:8443",
+        "  a PROXY header is required from 10.0.0.0/8, ::1/128, and refused from all others",
+        "308 to https, port 443, on :80",
+        "  /.well-known/acme-challenge/ from acme",
+        "access log log/access, json",
+        "www.test, *.www.test (default) -> http://a.test:1 (weight 2), unix:/run/b",
+        "  /api/ -> https://c.test:443",
+        "  client certificates are required: CAs of ca.pem, no CRL; no session resumes",
+        "  ec.chain.pem (EC secp256r1)",
+        "db.test -> tcp://db.test:5432",
+        "  mode tcp: bytes are relayed as they are, PROXY header v2, ALPN postgresql",
+        "  tcp.chain.pem (EC secp256r1)",
+        "cache in memory, 524288 bytes: no certificate's responses to hold",
+        "x.toml: warning: redirect.acme_folder: there is no folder acme yet: no challenge will be found",
+        "x.toml: ok",
+    ]
+    (tmp_path / "log").rmdir()
+    told = "x.toml: access_log.path: the folder log does not exist: make it, or give another path\n"
+    assert check(*lines) == (2, "", told)
+    _, out, _ = check("[access_log]", 'path = "-"', *SITE, *EC)
+    assert "access log to standard output, combined\n" in out
+
+
 def test_warnings_do_not_fail(check, tmp_path):
     """nginx and Apache start with all of these."""
     made = make_chain(tmp_path, not_after=datetime(2026, 6, 2, tzinfo=UTC), not_before=datetime(2026, 1, 1, tzinfo=UTC))
@@ -163,6 +206,20 @@ def test_mistakes_of_the_file_hide_no_others(check, tmp_path):
         "x.toml: site[0].certificate[1].chain: cannot read no.pem: No such file or directory",
         "x.toml: tls.ciphers: OpenSSL knows no cipher in 'NOPE'; try `openssl ciphers -v`",
     ]
+
+
+def test_what_does_not_go_together_hides_no_file_that_is_missing(check, tmp_path):
+    """And the other way round: a backend of the other mode is told in the same round."""
+    fresh(tmp_path)
+    lost = ("[[site.certificate]]", 'chain = "no.pem"', 'key = "ec.key.pem"')
+    status, _, err = check("[[site]]", 'upstream = "tcp://a.test:1"', *lost)
+    assert (status, err.splitlines()) == (
+        2,
+        [
+            "x.toml: site[0].certificate[0].chain: cannot read no.pem: No such file or directory",
+            'x.toml: site[0].upstream: tcp:// is for mode = "tcp"; write http://HOST:PORT',
+        ],
+    )
 
 
 def test_mistakes_of_the_certificates_hide_none_of_openssl(check, tmp_path):

@@ -10,6 +10,7 @@ import re
 import threading
 
 import pytest
+from integration.front import wait_until
 from integration.peers import OK, Truncated, backend, chunked, proxied, request, serve_ok
 
 ROWS = (
@@ -486,14 +487,18 @@ def test_header_names(origin, proxy):
 
 
 @row("keep-alive: request limit")
-def test_keep_alive(origin, proxy, hasty):
-    """The limit of requests and the shutdown are in test_frontend and test_http_client: they need another view."""
+def test_keep_alive(origin, proxy, hasty, tmp_path):
+    """The shutdown is in test_http_client, and pipelined requests at the limit are in test_frontend."""
     with origin.does(serve_ok):
         with hasty.client() as client:
             assert client.ask().get("Connection") is None
             assert client.is_closed()  # idle
         with proxy.client() as client:
             assert client.ask("/", "GET", "Connection: close").get("Connection") == "close"
+            assert client.is_closed()
+    for limit in ({"max_requests_per_connection": 3}, {"max_connection_age_s": 0.2}):
+        with origin.does(serve_ok), proxied(tmp_path, origin.url, **limit) as limited, limited.client() as client:
+            wait_until(lambda: client.ask().get("Connection") == "close")
             assert client.is_closed()
 
 

@@ -395,7 +395,10 @@ def ask(port: int, request: bytes, step: int = 65_536) -> bytes:
 
 def test_everybody_is_sent_to_https(lab, redirecting):
     """Same host, same target; byte by byte too, and with a body that nobody reads."""
-    _, port, _ = redirecting
+    front, port, _ = redirecting
+    front.wait_for_log(
+        f"ready: 1 worker accepts connections on 127.0.0.1:{front.port}, and redirect from 127.0.0.1:{port}"
+    )
     request = b"POST /a?b=c%20d HTTP/1.1\r\nHost: LOCALHOST:8080\r\nContent-Length: 100000\r\n\r\n"
     for sent, step in ((request + b"x" * 100_000, 65_536), (request, 1)):
         answer = ask(port, sent, step)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -72,6 +74,21 @@ def test_the_systemd_unit_runs_commands_that_there_are():
     assert commands == ["check", "run"]
     assert set(commands) <= set(main.list_commands(Context(main)))
     assert not re.search(r"pip install (?!/)", unit)
+
+
+def test_the_logs_are_rotated_where_they_are_written(tmp_path):
+    """One folder in the reference, the unit and the rotation; the signal is the master's alone."""
+    rotation = (CONFIG / "logrotate").read_text()
+    path = ENTRIES["access_log.path"][1].strip('"')
+    assert f"\n{path} {{\n" in rotation
+    assert f"LogsDirectory={Path(path).parent.name}\n" in (CONFIG / "stapleproxy.service").read_text()
+    assert "kill --kill-who=main --signal=USR1 stapleproxy.service" in rotation
+    if logrotate := shutil.which("logrotate"):
+        text = rotation.replace(path, str(tmp_path / "log")).replace("    su stapleproxy stapleproxy\n", "")
+        (tmp_path / "conf").write_text(text)
+        command = [logrotate, "--debug", "--state", str(tmp_path / "state"), str(tmp_path / "conf")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert "error" not in done.stderr
 
 
 def test_the_examples_of_unset_keys_are_right(tmp_path):
