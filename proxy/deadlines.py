@@ -79,4 +79,5 @@ class Deadlines:
     def sweep(self, now: float) -> None:
         """Tell each item that is late."""
         for item in [item for item in self._waiting if item.deadline_at <= now]:
-            item.on_deadline()
+            if item.deadline_at <= now and item in self._waiting:  # else by what another one's end has changed
+                item.on_deadline()

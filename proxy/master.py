@@ -143,7 +143,7 @@ def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], staple: Staple
     default = None if settings.tls.unknown_names == "refuse" else contexts[sites.index(default_site(sites))]
     return worker.Plan(
         NameTable([(site.names, context) for site, context in zip(sites, contexts, strict=True)], default),
-        tuple(_route(site, groups[index], settings.http) for index, site in enumerate(sites)),
+        tuple(_route(site, groups[index], settings.http, sites) for index, site in enumerate(sites)),
         settings.http,
         settings.tls.handshake_timeout_s,
         settings.drain_timeout_s,
@@ -155,6 +155,11 @@ def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], staple: Staple
     )
 
 
-def _route(site: LoadedSite, groups: SiteGroups, http: HttpSettings) -> worker.Route:
-    hosts = NameTable([(site.names, True)], default=False) if http.other_hosts == "refuse" else None
+def _route(site: LoadedSite, groups: SiteGroups, http: HttpSettings, sites: Sequence[LoadedSite]) -> worker.Route:
+    hosts: NameTable[bool] | None = None
+    if http.other_hosts == "refuse":
+        hosts = NameTable([(site.names, True)], default=False)
+    elif guarded := [each.names for each in sites if each.client_ca and each is not site]:
+        # Where sites share a backend, a Host that SNI does not say would lead round the certificate.
+        hosts = NameTable([(site.names, True), *((names, False) for names in guarded)], default=True)
     return worker.Route(groups, default_host(site.names), hosts, site.settings)

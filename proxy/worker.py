@@ -51,6 +51,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger("stapleproxy.worker")
 
 _DRAIN_POLL_S = 0.05
+# glibc gives free memory at the heap's end back to the kernel once it is twice as much as the largest block that it has
+# ever seen freed (mallopt(3), M_TRIM_THRESHOLD). Without this each piece of a large body costs the faults to get it
+# again.
+_LARGEST_BLOCK_BYTES = 2 << 20
 # Connections are freed by reference counting; the collector only looks for cycles that errors leave behind.
 _GC_THRESHOLD = 50_000
 
@@ -100,6 +104,7 @@ def run(
     others see it.
     """
     gc.set_threshold(_GC_THRESHOLD)
+    bytes(_LARGEST_BLOCK_BYTES)  # freed at once
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_Worker(plan, runner.get_loop(), tell).serve(sockets, redirecting, life_fd, ready_fd))
     return 0

@@ -48,6 +48,27 @@ def test_it_may_be_discarded_while_it_is_told():
     assert len(deadlines) == 0
 
 
+def test_whom_an_others_end_has_given_time_or_discarded_is_not_told():
+    """One sweep ends a backend's connection, say, and its client's goes on with a deadline of its own."""
+    deadlines = Deadlines()
+
+    @dataclass(eq=False)
+    class First(Waiting):
+        def on_deadline(self) -> None:
+            super().on_deadline()
+            for each in others:
+                each.deadline_at = 9.0
+            deadlines.discard(gone)
+
+    others = [First(1.0), First(1.0)]
+    gone = Waiting(9.0)
+    for each in (*others, gone):
+        deadlines.add(each)
+    deadlines.sweep(1.0)
+    assert sum(len(each.told) for each in others) == 1
+    assert gone.told == []
+
+
 def test_a_trickle_is_too_slow_and_a_pace_is_kept():
     """A window of 10 s at 5 bytes a second; counts are totals."""
     pace = Pace(10.0, 5.0, 100.0, 1000)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _MAX_HEADERS = 256
 _BEGINNING = b"HTTP/1."
 _SWITCHING = 101
-_BODYLESS = frozenset({204, 304})
+_NO_CONTENT = 204
+_BODYLESS = frozenset({_NO_CONTENT, 304})
 
 
 class _State(enum.Enum):
@@ -129,8 +130,8 @@ class ResponseDecoder:
                 self._state = _RAW
                 self._framing = UNTIL_CLOSE
             return data[end + 4 :]
-        if not head.keep_alive:
-            self.is_reusable = False
+        if not head.keep_alive or (status == _NO_CONTENT and (head.framing is CHUNKED or head.length > 0)):
+            self.is_reusable = False  # a 204 that speaks of a body may be followed by it, which is nobody's
         framing = NONE if self._is_head_request or status in _BODYLESS else head.framing  # RFC 9112 6.3, item 1
         self._framing = framing
         if framing is LENGTH and head.length:

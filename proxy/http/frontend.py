@@ -164,7 +164,7 @@ class Frontend:
             self.advance()
         elif decoder.is_held:
             self._set_reading(wanted=decoder.held_bytes <= _MAX_HELD_BYTES)
-        elif was_idle and not decoder.is_idle:
+        elif was_idle and not decoder.is_idle and not self._is_write_paused:
             self._set_deadline()  # for the whole head: it is not prolonged by each byte of it
 
     def _end_with(self, fault: ClientError) -> list[RequestEvent]:
@@ -259,10 +259,17 @@ class Frontend:
         if not queue:
             if not self._is_reading:
                 self._set_reading(wanted=self._decoder.held_bytes <= _MAX_HELD_BYTES)
-        elif len(queue) > _MAX_QUEUED or type(queue[0]) is not RequestHead or not self._is_reading:
-            # With a few requests waiting it is still read on, since only who reads sees that a client has gone.
-            self._set_reading(wanted=len(queue) <= _MAX_QUEUED and type(queue[0]) is RequestHead)
-        self._set_deadline()
+        else:
+            self._set_reading(wanted=self._may_read_on())
+        if not self._is_write_paused:  # else it runs until the client takes something, whatever it sends
+            self._set_deadline()
+
+    def _may_read_on(self) -> bool:
+        """With a few requests waiting it is still read, since only who reads sees that a client has gone."""
+        queue = self._queue
+        if len(queue) > _MAX_QUEUED or type(queue[0]) is not RequestHead:
+            return False
+        return sum(len(event) for event in queue if type(event) is bytes) <= _MAX_HELD_BYTES
 
     def _set_reading(self, *, wanted: bool) -> None:
         if wanted is self._is_reading or self._transport is None:
@@ -386,7 +393,7 @@ class Frontend:
         if not keep_alive or self._is_draining:
             self._close()
             return
-        if self._decoder.is_held:
+        if self._decoder.is_held and not self._queue:  # else it is a request in the queue that holds it
             try:
                 self._queue += self._decoder.release()
             except ClientError as fault:

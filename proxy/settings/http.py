@@ -26,7 +26,9 @@ class HttpSettings(Model):
         3600, description="the answer to the first request on a connection older than this says Connection: close"
     )
     other_hosts: Literal["serve", "refuse"] = Field(
-        "serve", description="a Host that is no name of the site that SNI chose is passed on, or answered with 421"
+        "serve",
+        description="a Host that is no name of the site that SNI chose is passed on, or answered with 421; "
+        "with 421 always if it is a name of another site that asks for client certificates",
     )
     trusted_proxies: tuple[TrustedNetwork, ...] = Field(
         (), description="addresses of proxies that are believed about their clients: X-Forwarded-* and Forwarded go on"

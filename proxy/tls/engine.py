@@ -47,6 +47,7 @@ class Engine:
         "_into_ssl",
         "_missing_bytes",
         "_ssl",
+        "has_answered",
         "is_established",
         "is_peer_done",
     )
@@ -60,6 +61,8 @@ class Engine:
         self._from_ssl = private._from_ssl  # noqa: SLF001
         self._header = b""  # the beginning of a record's header whose rest has not come yet
         self._missing_bytes = 0  # how much of the current record has not come yet
+        self.has_answered = False
+        """Not all that came was plaintext: what OpenSSL may have written to it, as to a key update, is in `pending`."""
         self.is_established = False
         self.is_peer_done = False
         """The peer has sent close_notify: nothing more will come."""
@@ -104,6 +107,7 @@ class Engine:
     def _judge(self, result: int) -> None:
         """Tell a wait for more and the peer's end from an error."""
         if lib.SSL_get_error(self._ssl, result) == lib.SSL_ERROR_WANT_READ:
+            self.has_answered = True
             return
         try:
             raw(self._connection)._raise_ssl_error(self._ssl, result)  # noqa: SLF001
@@ -154,6 +158,7 @@ class Engine:
 
     def pending(self) -> bytes:
         """What OpenSSL has written of its own accord: handshake messages, tickets, alerts; b"" if nothing."""
+        self.has_answered = False
         length = _BIO_read(self._from_ssl, _buffer, _BUFFER_BYTES)
         if length <= 0:
             return b""

@@ -276,8 +276,8 @@ class TlsTransport(asyncio.Protocol):
     def _deliver(self, engine: Engine, plaintext: bytes) -> None:
         if plaintext and self._app is not None:
             self._app.data_received(plaintext)
-        elif self.state is OPEN:
-            # Nothing for the app, so something for OpenSSL itself, which may want to answer (a key update, an alert).
+        if self.state is OPEN and (not plaintext or engine.has_answered):
+            # Something was for OpenSSL itself, which may want to answer (a key update, an alert).
             self._flush(engine)
         if engine.is_peer_done and self.state is OPEN and self._app is not None:
             self._is_half_open = bool(self._app.eof_received())
@@ -297,6 +297,16 @@ class TlsTransport(asyncio.Protocol):
         if self._engine is not None:
             self._flush(self._engine)
         self._end()
+        if self._app is not None:
+            # Soon: it may be the app whose writing has failed, and which is in the middle of something.
+            self._loop.call_soon(self._lose_app)
+
+    def _lose_app(self) -> None:
+        """Tell the app now, not when the socket has ended: it would go on asking its backend for nobody."""
+        app, self._app = self._app, None
+        if app is not None:
+            app.connection_lost(None)
+            self._count_down()  # the app may have moved the deadline
 
     def _end(self) -> None:
         self.state = CLOSING

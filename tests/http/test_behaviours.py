@@ -195,7 +195,7 @@ def test_te(origin, proxy):
 
 @row("HEAD, 204, 304 and 1xx have no body")
 def test_answers_without_a_body(origin, proxy):
-    """And the next answer on the same connection to the backend is not shifted."""
+    """And the next answer is not shifted: after a 204 that speaks of a body it comes on another connection."""
     for method, status in (("HEAD", 200), ("GET", 204), ("GET", 304)):
         for framing in (b"Content-Length: 10", b"Transfer-Encoding: chunked"):
             early = b"HTTP/1.1 103 Early Hints\r\n%b\r\n\r\n" % framing
@@ -203,7 +203,7 @@ def test_answers_without_a_body(origin, proxy):
             with origin.does(answers(empty)) as served, proxy.client() as client:
                 assert client.ask("/", method).status == status
                 assert client.ask().body == b"ok"
-                assert served.count == 1
+                assert served.count == (2 if status == 204 else 1)
 
 
 @row("the origin sends more than it said")

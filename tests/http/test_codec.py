@@ -162,6 +162,15 @@ def test_more_than_the_answer_is_cut_off_and_ends_the_connection(method, extra, 
     assert not decoder.is_reusable
 
 
+@pytest.mark.parametrize(
+    ("line", "is_kept"), [(b"Content-Length: 4", False), (b"Transfer-Encoding: chunked", False), (b"A: b", True)]
+)
+def test_a_204_that_speaks_of_a_body_ends_the_connection(line, is_kept):
+    """Many an application sends one after it: were the connection kept, the next client might get it."""
+    _, error, decoder = read_response(response(line, status=b"204 No Content"), b"GET", None)
+    assert (error, decoder.is_complete, decoder.is_reusable) == (None, True, is_kept)
+
+
 def test_the_decoder_serves_one_request_after_another():
     """After a HEAD, whose head speaks of a body, as well."""
     decoder = ResponseDecoder(LIMIT)

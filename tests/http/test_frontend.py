@@ -537,3 +537,50 @@ async def test_the_last_request_of_a_connection_is_told_so(rig):
         assert (b"Connection: close" in await head_of(reader)) is expected
         assert await reader.readexactly(2) == b"ok"
     assert await reader.read() == b""
+
+
+@in_loop
+async def test_a_pipelined_upgrade_is_decided_by_its_own_answer(rig):
+    """Not by that of the request before it: what comes behind it may be another protocol."""
+    reader, writer = await rig.client()
+    writer.write(GET + UPGRADE + b"no HTTP")
+    backend_reader, backend_writer = await rig.visit()
+    await head_of(backend_reader)
+    backend_writer.write(OK)
+    await reader.readuntil(b"ok")
+    await head_of(backend_reader)
+    backend_writer.write(SWITCHING)
+    assert (await head_of(reader)).startswith(b"HTTP/1.1 101 ")
+    assert await backend_reader.readexactly(7) == b"no HTTP"
+
+
+@in_loop
+async def test_a_client_that_takes_nothing_is_cut_whatever_it_sends(rig):
+    """A byte of a body now and then is no sign that it takes its answer."""
+    _, writer = await rig.client()
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n")
+    backend_reader, backend_writer = await rig.visit()
+    await head_of(backend_reader)
+    writer.transport.pause_reading()
+    backend_writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % LARGE + b"x" * LARGE)
+    transport = rig.transports[0]
+    await rig.until(lambda: transport.app._is_write_paused)
+    deadline_at = transport.deadline_at
+    await asyncio.sleep(0.01)
+    writer.write(b"y")
+    assert await backend_reader.readexactly(1) == b"y"
+    transport.app.eof_received()  # as each byte behind close_notify makes the transport call it
+    assert transport.deadline_at == deadline_at
+
+
+@in_loop
+async def test_the_body_of_a_request_that_waits_is_not_gathered(rig):
+    """While an earlier one is unanswered: requests are read on, to see who leaves, but not megabytes."""
+    _, writer = await rig.client()
+    writer.write(GET)
+    backend_reader, _ = await rig.visit()
+    await head_of(backend_reader)
+    transport = rig.transports[0]
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % LARGE + b"x" * LARGE)
+    await rig.until(lambda: not transport.app._is_reading)
+    assert sum(len(each) for each in transport.app._queue if isinstance(each, bytes)) < 1 << 19

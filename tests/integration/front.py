@@ -16,7 +16,7 @@ END_WITHIN_S = 15.0
 POLL_S = 0.02
 
 
-def wait_until(condition, within_s: float = 10.0, what: str = "the condition"):
+def wait_until(condition, within_s: float = 20.0, what: str = "the condition"):
     """The first true answer of `condition`; fails after `within_s`."""
     give_up_at = time.monotonic() + within_s
     while True:

@@ -284,3 +284,22 @@ def test_mistakes_are_told_at_start(lab, pair, backend, ca, tmp_path):
             assert front.process.wait(20) != 0
             assert expected in " ".join(front.log.split())
             assert "Traceback" not in front.log
+
+
+def test_no_host_leads_round_the_certificate(lab, backend, ca, tmp_path):
+    """A Host of the site that asks, on a connection to one that does not: they may share a backend."""
+    free, closed = lab.issue("free.test", with_uri=False), lab.issue("closed.test", with_uri=False)
+    path, _ = ca.issue()
+    sites = site(backend, free) + asking(site(backend, closed), mode="require", ca=ca.path)
+    with run(tmp_path, toml(sites)) as front:
+        for name, host, status in (
+            ("free.test", "closed.test", "421"),
+            ("free.test", "CLOSED.test.:8443", "421"),
+            ("free.test", "free.test", "200"),
+            ("free.test", "other.test", "200"),
+            ("closed.test", "closed.test", "200"),
+            ("closed.test", "free.test", "200"),
+        ):
+            options = ("--resolve", f"{name}:{front.port}:127.0.0.1", "-H", f"Host: {host}", "-o", "/dev/null")
+            options += ("--cert", str(path), "-w", "%{http_code}", f"https://{name}:{front.port}/")
+            assert curl(*options, ca=lab.root).stdout == status, (name, host)

@@ -293,3 +293,23 @@ def test_each_answer_belongs_to_its_request(origin, proxy, requests, cut, framin
         assert [client.answer(method).body for method, _, _ in requests] == expected
         thread.join(10)
         assert client.ask("/0").body == b"/0"
+
+
+def test_a_broken_tls_connection_ends_its_request_at_once(origin, proxy):
+    """Else the backend's answer would be fetched for nobody, as fast as it comes."""
+    ended = threading.Event()
+
+    def endless(visit):
+        visit.request()
+        visit.send(b"HTTP/1.1 200 OK\r\n\r\n")
+        try:
+            while True:
+                visit.sock.sendall(BLOCK)
+        except OSError:
+            ended.set()
+
+    with origin.does(endless), proxy.client() as client:
+        client.send(request())
+        assert client.head().status == 200
+        client.sock.sendall(b"\x17\x03\x03\x00\x20" + b"x" * 32)  # a record that nobody has encrypted
+        assert ended.wait(3)

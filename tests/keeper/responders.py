@@ -150,7 +150,7 @@ async def request_in(request: web.Request) -> bytes:
     return base64.b64decode(unquote(request.raw_path.rpartition("/")[2]))
 
 
-async def until(condition: Callable[[], object], deadline_s: float = 10) -> None:
+async def until(condition: Callable[[], object], deadline_s: float = 30) -> None:
     """Wait until something holds that nothing announces."""
     async with asyncio.timeout(deadline_s):
         while not condition():  # noqa: ASYNC110  there is no event for a cache's or a log's content

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import subprocess
+import time
 from functools import cache
 
 import pytest
@@ -137,3 +140,31 @@ def test_an_impossible_length_is_not_waited_for(context):
     engine, _ = connected(context, SSL.TLS1_3_VERSION)
     with pytest.raises(TlsError):
         engine.receive(b"\x17\x03\x03\xff\xff")
+
+
+def test_a_key_update_beside_data_is_to_be_answered(context):
+    """Else the answers gather in memory while a client sends data and asks for more of them."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        command = ["openssl", "s_client", "-tls1_3", "-connect", address]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as client:
+            sock, _ = listener.accept()
+            with sock:
+                sock.settimeout(5)
+                engine = Engine(context)
+                while not engine.is_established:
+                    engine.receive(sock.recv(65536))
+                    sock.sendall(engine.pending())
+                # K: update keys, and ask for the same; OpenSSL answers the first with the second.
+                for typed in (b"hello\n", b"K\n", b"hello\n", b"K\n", b"hello\n"):
+                    time.sleep(0.1)  # it takes a command at the beginning of a read only
+                    client.stdin.write(typed)
+                    client.stdin.flush()
+                time.sleep(0.2)
+                assert engine.receive(sock.recv(65536)) == b"hello\n" * 3
+                assert engine.has_answered
+                assert engine.pending()
+                assert not engine.has_answered
+            client.kill()
