@@ -73,7 +73,8 @@ class Client:
         tcp = socket.create_connection((HOST, self._server.port))
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A timeout of Python's would make the socket non-blocking, which OpenSSL would see.
-        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _ANSWER_WITHIN_S, 0))
+        for timeout in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            tcp.setsockopt(socket.SOL_SOCKET, timeout, struct.pack("ll", _ANSWER_WITHIN_S, 0))
         connection = SSL.Connection(self._context, tcp)
         connection.set_connect_state()
         connection.set_tlsext_host_name(SERVER_NAME)

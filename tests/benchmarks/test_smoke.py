@@ -154,14 +154,9 @@ def test_instructions_of_user_and_kernel_judge_where_they_are_counted(monkeypatc
     """They are the targets' unit; CPU time then stands beside them."""
     module = imported("proxying_report", monkeypatch)
     cpu, both = "CPU time, µs", "instructions, user + kernel"
-    ours, nginx = (
-        (("stapleproxy", cpu, [100.0]), ("stapleproxy", both, [190.0])),
-        (
-            ("nginx", cpu, [100.0]),
-            ("nginx", both, [100.0]),
-        ),
-    )
-    row = report_of(module, *ours, *nginx).markdown().splitlines()[-1]
+    costs = [(server, cpu, [100.0]) for server in ("stapleproxy", "nginx")]
+    costs += [("stapleproxy", both, [190.0]), ("nginx", both, [100.0])]
+    row = report_of(module, *costs).markdown().splitlines()[-1]
     assert row == "| nginx | 100 | 1.90 |  | at most 1.80: missed | 100 (1.00) |"
 
 
