@@ -170,7 +170,7 @@ class Redirector(asyncio.Protocol):
         self._raw = cast("asyncio.Transport", None)  # set by the first thing that ever happens, connection_made
         self._head = bytearray()
         self._is_answered = False
-        self.deadline_at = loop.time() + http.client_timeout_s
+        self.deadline_at = loop.time() + http.head_timeout_s
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast("asyncio.Transport", transport)

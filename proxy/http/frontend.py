@@ -136,7 +136,7 @@ class Frontend:
             transport.peer_host, self._default_host, self._hosts, self._trusted_proxies, self._certificate_lines
         )
         now = transport.now()
-        transport.deadline_at = now + self._settings.client_timeout_s
+        transport.deadline_at = now + self._settings.head_timeout_s
         self._last_at = now + self._settings.max_connection_age_s
         if self._trail is not None:
             self._trail.connected(transport.endpoints())
@@ -286,11 +286,11 @@ class Frontend:
         if transport is None:
             return
         self._pace = None
-        if exchange is None:
-            is_idle = self._decoder.is_idle and not self._is_write_paused
-            limit_s = self._settings.client_idle_timeout_s if is_idle else self._settings.client_timeout_s
-        elif self._is_write_paused:
+        if self._is_write_paused:
             limit_s = self._settings.client_timeout_s
+        elif exchange is None:
+            is_idle = self._decoder.is_idle
+            limit_s = self._settings.client_idle_timeout_s if is_idle else self._settings.head_timeout_s
         elif exchange.is_blocked or exchange.request is COMPLETE:
             transport.deadline_at = NEVER
             return

@@ -163,7 +163,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Count the time from now, if it is the backend who is waited for and not the client."""
         is_its_turn = self._is_request_complete or self._is_write_paused
         if is_its_turn and not self._is_read_paused:
-            self.deadline_at = self._pool.now() + self._pool.settings.upstream_timeout_s
+            settings = self._pool.settings
+            limit_s = settings.upstream_timeout_s if self.saw_response else settings.first_byte_timeout_s
+            self.deadline_at = self._pool.now() + limit_s
         else:
             self.deadline_at = NEVER
 

@@ -33,8 +33,9 @@ class HttpSettings(Model):
     trusted_proxies: tuple[TrustedNetwork, ...] = Field(
         (), description="addresses of proxies that are believed about their clients: X-Forwarded-* and Forwarded go on"
     )
-    client_timeout_s: Seconds = Field(
-        60, description="a client that sends or takes nothing for so long is cut off; a head may take no longer"
+    client_timeout_s: Seconds = Field(60, description="a client that sends or takes nothing for so long is cut off")
+    client_head_timeout_s: Seconds | None = Field(
+        None, description="the whole of a request's head may take so long; unset: as client_timeout_s"
     )
     client_min_bytes_per_second: Whole = Field(
         240, ge=0, le=1_048_576, description="a client that sends a body or takes an answer slower than this is cut off"
@@ -45,6 +46,9 @@ class HttpSettings(Model):
     )
     upstream_connect_timeout_s: Seconds = Field(10, description="connecting to the backend: 504 after that")
     upstream_timeout_s: Seconds = Field(60, description="the backend sends nothing for so long: 504, or cut off")
+    upstream_first_byte_timeout_s: Seconds | None = Field(
+        None, description="so long may the backend think before its answer begins; unset: as upstream_timeout_s"
+    )
     upstream_idle_timeout_s: Seconds = Field(60, description="an idle connection to the backend is closed")
     upstream_max_idle: Whole = Field(64, ge=0, le=65_536, description="idle connections kept per worker and backend")
     upstream_max_connections: Whole = Field(
@@ -67,3 +71,14 @@ class HttpSettings(Model):
     @classmethod
     def _pauses_are_ordered(cls, longest: float, info: ValidationInfo) -> float:
         return ordered(longest, info)
+
+    @property
+    def head_timeout_s(self) -> float:
+        """How long a request's head may take."""
+        return self.client_timeout_s if self.client_head_timeout_s is None else self.client_head_timeout_s
+
+    @property
+    def first_byte_timeout_s(self) -> float:
+        """How long the backend may take until its answer begins."""
+        first = self.upstream_first_byte_timeout_s
+        return self.upstream_timeout_s if first is None else first

@@ -272,6 +272,31 @@ def test_a_backend_that_streams_slowly_may(origin, tmp_path):
         assert proxy.ask().body == b"x" * 30
 
 
+def test_a_head_and_a_first_byte_have_limits_of_their_own(origin, tmp_path):
+    """A client may be slow with a body and not with a head, a backend with its first byte and not between others."""
+
+    def thoughtful(visit):
+        visit.head()
+        time.sleep(0.8)
+        visit.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nok")
+        visit.head()  # until it is closed
+
+    limits = {"client_head_timeout_s": 0.3, "upstream_first_byte_timeout_s": 10, "upstream_timeout_s": 0.3}
+    with proxied(tmp_path, origin.url, **limits) as proxy:
+        with origin.does(thoughtful), proxy.client() as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            began = time.monotonic()
+            assert client.head().status == 200, "it began after more than upstream_timeout_s"
+            assert client.exactly(2) == b"ok"
+            assert client.is_cut(), "the rest did not come in time"
+            assert time.monotonic() - began < 5
+        with proxy.client() as client:
+            client.send(b"GET / HTTP/1.1\r\n")
+            began = time.monotonic()
+            assert client.head().status == 408
+            assert time.monotonic() - began < 5
+
+
 @pytest.mark.slow
 def test_two_thousand_trickling_clients_beside_normal_ones(origin, tmp_path):
     """See benchmarks/slow_clients.py for the figures: here all are served, and memory per client is bounded."""
