@@ -8,10 +8,10 @@ The path is matched as it was sent, and goes on as it was sent. A backend may re
 
 - has a segment "." or ".." in any of these readings: no client has a reason to send one (RFC 3986 5.2.4 has it
   resolved before), and readers disagree about which segment it takes away; or
-- leads to one route as it is, and to another when all the rest is done to it.
+- leads to one route as it is, and to another in one of these readings, in whatever order the steps are taken: in
+  "/;\v2/api" the parameters end at the backslash or behind it.
 
-These two readings are enough: each of the steps only ever makes more of a path's segments plain, so that a route which
-any mixture of them leads to is found by the last one too. Where all paths lead to one place, nothing is refused.
+Where all paths lead to one place, nothing is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 _TWO_READINGS = re.compile(rb"[%\\;]|//|/\.")
 _PARAMETERS = re.compile(rb";[^/]*")
-_SLASHES = re.compile(rb"[/\\]+")
+_SLASHES = re.compile(rb"//+")
+_MAX_DECODED = 2
 _DOTS = re.compile(rb"/\.{1,2}(?:/|\Z)")
 
 
@@ -50,9 +51,10 @@ class Routes(Generic[T_co]):
             path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
         value = self._find(path)
         if _TWO_READINGS.search(path):
-            plain = _read_on(path)
-            if _DOTS.search(plain) or self._find(plain) is not value:
-                raise ClientError(400, "this path could be read as another one")
+            for reading in _readings(path):
+                plain = _SLASHES.sub(b"/", reading)
+                if _DOTS.search(plain) or self._find(plain) is not value:
+                    raise ClientError(400, "this path could be read as another one")
         return value
 
     def _find(self, path: bytes) -> T_co:
@@ -62,9 +64,19 @@ class Routes(Generic[T_co]):
         return self._default
 
 
-def _read_on(path: bytes) -> bytes:
-    """Do to a path all that a backend might."""
-    # Twice: a proxy behind us that decodes, and an application that does it again. Nobody is known to do it thrice.
-    path = unquote_to_bytes(unquote_to_bytes(path))
-    # The parameters first: "/..;/" is "/../" to who drops them.
-    return _SLASHES.sub(b"/", _PARAMETERS.sub(b"", _SLASHES.sub(b"/", path)))
+def _readings(path: bytes) -> set[bytes]:
+    """All that a backend might make of a path, but for repeated slashes, which change nothing of the other steps."""
+    # (reading, how often it was decoded). Twice: a proxy behind us that does it, and an application that does it again.
+    # Nobody is known to do it thrice.
+    found = {(path, 0)}
+    waiting = [(path, 0)]
+    while waiting:
+        reading, decoded = waiting.pop()
+        further = [(reading.replace(b"\\", b"/"), decoded), (_PARAMETERS.sub(b"", reading), decoded)]
+        if decoded < _MAX_DECODED:
+            further.append((unquote_to_bytes(reading), decoded + 1))
+        for each in further:
+            if each not in found:
+                found.add(each)
+                waiting.append(each)
+    return {reading for reading, _ in found}
