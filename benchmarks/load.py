@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from OpenSSL import SSL
 
 from proxy.lab.backend import SMALL
+from proxy.tls.binding import lib
 
 if TYPE_CHECKING:
     from peers import Server
@@ -55,13 +56,11 @@ class Client:
         context.set_ocsp_client_callback(self._on_staple)
         if suite is not None:
             context.set_tls13_ciphersuites(suite.encode())
-        # pyOpenSSL has no names for these two, nor for SSL_session_reused below: hence the private members of its
-        # modules and objects, here and there.
         for function, value in (
-            (SSL._lib.SSL_CTX_set1_curves_list, b"X25519:P-256"),  # type: ignore[attr-defined]  # noqa: SLF001
-            (SSL._lib.SSL_CTX_set1_sigalgs_list, _SIGNATURES[kind]),  # type: ignore[attr-defined]  # noqa: SLF001
+            (lib.SSL_CTX_set1_curves_list, b"X25519:P-256"),
+            (lib.SSL_CTX_set1_sigalgs_list, _SIGNATURES[kind]),
         ):
-            if function(context._context, value) != 1:  # noqa: SLF001
+            if function(context._context, value) != 1:  # noqa: SLF001  pyOpenSSL has no names for these two
                 raise LoadError(f"this OpenSSL does not know {value.decode()}")
 
     def _on_staple(self, _connection: SSL.Connection, staple: bytes, _data: object) -> bool:
@@ -86,8 +85,7 @@ class Client:
             connection.do_handshake()
         except SSL.Error as error:
             raise LoadError(f"{self._server.name}: no handshake: {error!r}") from error
-        # Private as above.
-        is_resumed = bool(SSL._lib.SSL_session_reused(connection._ssl))  # type: ignore[attr-defined]  # noqa: SLF001
+        is_resumed = bool(lib.SSL_session_reused(connection._ssl))  # noqa: SLF001  nor for this
         if is_resumed is not (session is not None):
             raise LoadError(f"{self._server.name}: a session was {'' if is_resumed else 'not '}resumed")
         if session is None and self._expected is not None and self._staple != self._expected:

@@ -216,6 +216,11 @@ def _stapled(ca: LabCA, number: int, url: str) -> StapledCertificate:
     return StapledCertificate(identity, (url,), (name,))
 
 
+def _all_asked(refresher: Refresher, rounds: int) -> bool:
+    """Whether each certificate was asked for so often, or could not be."""
+    return all(each.successes >= rounds or each.failures for each in refresher.watched())
+
+
 async def _ask_for_all(certificates: list[StapledCertificate], rounds: int, at_once: int) -> RealRun:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, _CountingLoop)
@@ -236,8 +241,7 @@ async def _ask_for_all(certificates: list[StapledCertificate], rounds: int, at_o
                 for number in range(2, rounds + 1):
                     for key in keys:
                         refresher.refresh(key)
-                    # It tells nobody when all are done.
-                    while any(each.successes < number and not each.failures for each in refresher.watched()):  # noqa: ASYNC110
+                    while not _all_asked(refresher, number):  # noqa: ASYNC110  it tells nobody when all are done
                         await asyncio.sleep(0.05)
                 taken_s, cpu_s = time.perf_counter() - begun_s, time.process_time() - begun_cpu_s
                 work.cancel()

@@ -23,6 +23,8 @@ PURE_LAYERS = (
     "proxy/http/messages",
     "proxy/http/fields",
     "proxy/http/chunked",
+    "proxy/http/body",
+    "proxy/http/patience",
     "proxy/http/forwarded",
     "proxy/http/balance",
     "proxy/http/routes",

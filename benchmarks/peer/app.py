@@ -16,8 +16,8 @@ PIECE = bytes(range(256)) * 4096
 
 async def app(scope: Message, receive: Receive, send: Send) -> None:
     """Answer /bytes/1024, /bulk/N and /sink."""
-    if scope["type"] != "http":  # "lifespan": no start and no end of ours
-        raise NotImplementedError
+    if scope["type"] != "http":
+        raise NotImplementedError  # how ASGI says that an application has no "lifespan": servers then go on without
     _, kind, *rest = scope["path"].split("/")
     if kind == "sink":
         text = b"%d\n" % await _count_body(receive)

@@ -16,4 +16,5 @@ class Route(ReverseProxyBasePlugin):  # type: ignore[misc]  # likewise
 
     def handle_route(self, request: object, pattern: object) -> Url:
         del pattern
-        return Url.from_bytes(os.environ["BACKEND_URL"].encode() + request.path)  # type: ignore[attr-defined]
+        target = request.path  # type: ignore[attr-defined]  # an HttpParser, whose type is in that environment too
+        return Url.from_bytes(os.environ["BACKEND_URL"].encode() + target)

@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING
 
 from proxy.errors import ClientError
+from proxy.http.body import LengthReader
 from proxy.http.chunked import ChunkedReader
 from proxy.http.fields import REQUEST_FIELDS, FieldError
 from proxy.http.head_request import KNOWN_REQUESTS
@@ -36,13 +37,12 @@ _BARE = re.compile(rb"[^\r]\n|\r[^\n]")
 
 class _State(enum.Enum):
     HEAD = enum.auto()
-    LENGTH = enum.auto()
-    CHUNKED = enum.auto()
+    BODY = enum.auto()
     HELD = enum.auto()
     RAW = enum.auto()
 
 
-_IN_HEAD, _IN_LENGTH, _IN_CHUNKED, _HELD, _RAW = _State  # as in messages.py
+_IN_HEAD, _IN_BODY, _HELD, _RAW = _State  # as in messages.py
 
 
 class RequestDecoder:
@@ -53,8 +53,7 @@ class RequestDecoder:
     """
 
     __slots__ = (
-        "_chunks",
-        "_left_bytes",
+        "_body",
         "_max_head_bytes",
         "_max_headers",
         "_max_target_bytes",
@@ -71,8 +70,7 @@ class RequestDecoder:
         self._max_target_bytes = max_target_bytes
         self._state = _IN_HEAD
         self._partial = b""  # of a head; in HELD all that came
-        self._left_bytes = 0  # of the body
-        self._chunks: ChunkedReader | None = None
+        self._body: LengthReader | ChunkedReader | None = None
         self.events: list[RequestEvent] = []
         self.is_idle = True
         """Between two requests: no byte of a next one has come."""
@@ -85,10 +83,8 @@ class RequestDecoder:
             while data:
                 if self._state is _IN_HEAD:
                     data = self._read_head(data)
-                elif self._state is _IN_LENGTH:
-                    data = self._read_length(data)
-                elif self._state is _IN_CHUNKED:
-                    data = self._read_chunks(data)
+                elif self._state is _IN_BODY:
+                    data = self._read_body(data)
                 elif self._state is _RAW:
                     self.events.append(data)
                     break
@@ -182,11 +178,11 @@ class RequestDecoder:
     def _begin_body(self, fields: RequestFields) -> None:
         self.is_idle = False
         if fields.framing is CHUNKED:
-            self._state = _IN_CHUNKED
-            self._chunks = ChunkedReader(REQUEST_FIELDS, self._max_headers, self._max_head_bytes)
+            self._state = _IN_BODY
+            self._body = ChunkedReader(REQUEST_FIELDS, self._max_headers, self._max_head_bytes)
         elif fields.length:
-            self._state = _IN_LENGTH
-            self._left_bytes = fields.length
+            self._state = _IN_BODY
+            self._body = LengthReader(fields.length)
         else:
             self._complete(END)
             if fields.upgrade:
@@ -196,25 +192,15 @@ class RequestDecoder:
         self._state = _HELD
         self.is_held = True
 
-    def _read_length(self, data: bytes) -> bytes:
-        left = self._left_bytes
-        if len(data) < left:
-            self._left_bytes = left - len(data)
-            self.events.append(data)
-            return b""
-        self.events.append(data[:left])
-        self._complete(END)
-        return data[left:]
-
-    def _read_chunks(self, data: bytes) -> bytes:
-        chunks = self._chunks
-        assert chunks is not None  # set with the state
-        body, rest = chunks.feed(data)
-        if body:
-            self.events.append(body)
-        if chunks.end is not None:
-            self._complete(chunks.end)
-            self._chunks = None
+    def _read_body(self, data: bytes) -> bytes:
+        body = self._body
+        assert body is not None  # set with the state
+        piece, rest = body.feed(data)
+        if piece:
+            self.events.append(piece)
+        if body.end is not None:
+            self._complete(body.end)
+            self._body = None
         return rest
 
     def _complete(self, end: RequestEvent) -> None:

@@ -6,6 +6,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from proxy.errors import UpstreamError
+from proxy.http.body import LengthReader
 from proxy.http.chunked import ChunkedReader
 from proxy.http.fields import RESPONSE_FIELDS, FieldError
 from proxy.http.head_response import KNOWN_RESPONSES, shown
@@ -23,12 +24,11 @@ _BODYLESS = frozenset({_NO_CONTENT, 304})
 
 class _State(enum.Enum):
     HEAD = enum.auto()
-    LENGTH = enum.auto()
-    CHUNKED = enum.auto()
+    BODY = enum.auto()
     RAW = enum.auto()
 
 
-_IN_HEAD, _IN_LENGTH, _IN_CHUNKED, _RAW = _State  # as in messages.py
+_IN_HEAD, _IN_BODY, _RAW = _State  # as in messages.py
 
 
 class ResponseDecoder:
@@ -40,10 +40,9 @@ class ResponseDecoder:
     """
 
     __slots__ = (
-        "_chunks",
+        "_body",
         "_framing",
         "_is_head_request",
-        "_left_bytes",
         "_max_head_bytes",
         "_partial",
         "_state",
@@ -56,8 +55,7 @@ class ResponseDecoder:
         self._max_head_bytes = max_head_bytes
         self._state = _IN_HEAD
         self._partial = b""  # of a head
-        self._left_bytes = 0  # of the body
-        self._chunks: ChunkedReader | None = None
+        self._body: LengthReader | ChunkedReader | None = None
         self._framing = NONE
         self._is_head_request = False
         self.events: list[ResponseEvent] = []
@@ -79,10 +77,8 @@ class ResponseDecoder:
             while data and not self.is_complete:
                 if self._state is _IN_HEAD:
                     data = self._read_head(data)
-                elif self._state is _IN_LENGTH:
-                    data = self._read_length(data)
-                elif self._state is _IN_CHUNKED:
-                    data = self._read_chunks(data)
+                elif self._state is _IN_BODY:
+                    data = self._read_body(data)
                 else:
                     self.events.append(data)
                     data = b""
@@ -109,7 +105,7 @@ class ResponseDecoder:
     def close(self) -> None:
         """Let go of what a connection that ended leaves behind."""
         self._partial = b""
-        self._chunks = None
+        self._body = None
 
     def _read_head(self, data: bytes) -> bytes:
         if self._partial:
@@ -135,11 +131,11 @@ class ResponseDecoder:
         framing = NONE if self._is_head_request or status in _BODYLESS else head.framing  # RFC 9112 6.3, item 1
         self._framing = framing
         if framing is LENGTH and head.length:
-            self._state = _IN_LENGTH
-            self._left_bytes = head.length
+            self._state = _IN_BODY
+            self._body = LengthReader(head.length)
         elif framing is CHUNKED:
-            self._state = _IN_CHUNKED
-            self._chunks = ChunkedReader(RESPONSE_FIELDS, _MAX_HEADERS, self._max_head_bytes)
+            self._state = _IN_BODY
+            self._body = ChunkedReader(RESPONSE_FIELDS, _MAX_HEADERS, self._max_head_bytes)
         elif framing is UNTIL_CLOSE:
             self._state = _RAW
         else:
@@ -155,25 +151,14 @@ class ResponseDecoder:
             raise UpstreamError(502, f"the backend's head is over {self._max_head_bytes} bytes")
         self._partial = data
 
-    def _read_length(self, data: bytes) -> bytes:
-        left = self._left_bytes
-        if len(data) < left:
-            self._left_bytes = left - len(data)
-            self.events.append(data)
-            return b""
-        self.events.append(data if len(data) == left else data[:left])
-        self.events.append(END)
-        self.is_complete = True
-        return data[left:]
-
-    def _read_chunks(self, data: bytes) -> bytes:
-        chunks = self._chunks
-        assert chunks is not None  # set with the state
-        body, rest = chunks.feed(data)
-        if body:
-            self.events.append(body)
-        if chunks.end is not None:
-            self.events.append(chunks.end)
+    def _read_body(self, data: bytes) -> bytes:
+        body = self._body
+        assert body is not None  # set with the state
+        piece, rest = body.feed(data)
+        if piece:
+            self.events.append(piece)
+        if body.end is not None:
+            self.events.append(body.end)
             self.is_complete = True
-            self._chunks = None
+            self._body = None
         return rest

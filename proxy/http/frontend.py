@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from proxy import hsts
-from proxy.deadlines import NEVER, Pace
+from proxy.deadlines import NEVER
 from proxy.errors import ClientError
 from proxy.http.codec import RequestDecoder
 from proxy.http.date import http_date
@@ -22,6 +22,7 @@ from proxy.http.forwarded import Client
 from proxy.http.head_request import request_to_upstream
 from proxy.http.head_response import error_response
 from proxy.http.messages import End, RequestHead
+from proxy.http.patience import Patience
 
 if TYPE_CHECKING:
     from proxy.accesslog.record import Entry
@@ -77,16 +78,14 @@ class Frontend:
         "_is_reading",
         "_is_write_paused",
         "_last_at",
-        "_pace",
+        "_patience",
         "_queue",
-        "_received_bytes",
         "_requests_left",
         "_routes",
         "_settings",
         "_trail",
         "_transport",
         "_trusted_proxies",
-        "_unsent_bytes",
         "hsts",
     )
 
@@ -121,9 +120,7 @@ class Frontend:
         self._exchange: Exchange | None = None
         self._is_reading = True
         self._is_write_paused = False
-        self._unsent_bytes = 0  # when the writing was paused, or the deadline last came
-        self._received_bytes = 0
-        self._pace: Pace | None = None  # while a request's body is waited for
+        self._patience = Patience(settings)
         self._trail = trail
         self._entry: Entry | None = None  # of the request under way, where there is an access log
         self._is_draining = is_draining
@@ -153,7 +150,7 @@ class Frontend:
         decoder = self._decoder
         if self._transport is None or self._is_over:
             return
-        self._received_bytes += len(data)
+        self._patience.received_bytes += len(data)
         was_idle = decoder.is_idle
         try:
             events = decoder.feed(data)
@@ -177,7 +174,7 @@ class Frontend:
     def pause_writing(self) -> None:
         self._is_write_paused = True
         if self._transport is not None:
-            self._unsent_bytes = self._transport.unsent_bytes()
+            self._patience.begin_taking(self._transport.unsent_bytes())
         if self._exchange is not None:
             self._exchange.pause_answer()
         self._set_deadline()
@@ -190,36 +187,21 @@ class Frontend:
 
     def on_deadline(self) -> None:
         """Close what is idle; say 408 to a request that stopped halfway; cut a client that takes nothing."""
+        transport = self._transport
+        if transport is None:
+            return
         if self._is_write_paused:
-            self._judge_slow_client()
+            if self._patience.takes_enough(transport.unsent_bytes()):
+                self._set_deadline()
+            else:
+                self._leave()
+                transport.reset()
         elif self._decoder.is_idle if self._exchange is None else self._exchange.request is RELAYED:
             self._close()
-        elif not self._keeps_pace():
-            self._refuse(ClientError(408, "the request did not come in time"))
-
-    def _keeps_pace(self) -> bool:
-        """Whether a request's body comes fast enough, slow as it may be."""
-        transport, pace = self._transport, self._pace
-        if transport is None or pace is None:
-            return False
-        look_at = pace.look(transport.now(), self._received_bytes)
-        if look_at is None:
-            return False
-        transport.deadline_at = look_at
-        return True
-
-    def _judge_slow_client(self) -> None:
-        """Cut a client that took less than it must since we last looked; a slow one may take its time."""
-        unsent_bytes = 0 if self._transport is None else self._transport.unsent_bytes()
-        settings = self._settings
-        least_bytes = max(1, settings.client_timeout_s * settings.client_min_bytes_per_second)
-        if self._unsent_bytes - unsent_bytes >= least_bytes:
-            self._unsent_bytes = unsent_bytes
-            self._set_deadline()
+        elif (look_at := self._patience.longer_for_body(transport.now())) is not None:
+            transport.deadline_at = look_at
         else:
-            transport = self._leave()
-            if transport is not None:
-                transport.reset()
+            self._refuse(ClientError(408, "the request did not come in time"))
 
     def drain(self) -> None:
         """Take no further request: close now if idle, else after the answer under way."""
@@ -282,27 +264,24 @@ class Frontend:
 
     def _set_deadline(self) -> None:
         """Count the time from now, if it is the client who is waited for and not the backend."""
-        transport, exchange, pace = self._transport, self._exchange, self._pace
+        transport, exchange = self._transport, self._exchange
         if transport is None:
             return
-        self._pace = None
         if self._is_write_paused:
             limit_s = self._settings.client_timeout_s
         elif exchange is None:
             is_idle = self._decoder.is_idle
             limit_s = self._settings.client_idle_timeout_s if is_idle else self._settings.head_timeout_s
         elif exchange.is_blocked or exchange.request is COMPLETE:
+            self._patience.end_body()
             transport.deadline_at = NEVER
             return
         elif exchange.request is RELAYED:
             limit_s = self._settings.upgraded_idle_timeout_s
         else:
-            now, settings = transport.now(), self._settings
-            if pace is None:
-                pace = Pace(settings.client_timeout_s, settings.client_min_bytes_per_second, now, self._received_bytes)
-            self._pace = pace
-            transport.deadline_at = pace.move(now)
+            transport.deadline_at = self._patience.for_body(transport.now())
             return
+        self._patience.end_body()
         transport.deadline_at = transport.now() + limit_s
 
     def _start(self, head: RequestHead) -> None:
@@ -367,7 +346,7 @@ class Frontend:
     def _end_entry(self) -> None:
         entry, self._entry = self._entry, None
         if self._trail is not None and entry is not None:
-            self._trail.end(entry, self._received_bytes)
+            self._trail.end(entry, self._patience.received_bytes)
 
     # The exchange calls these.
 

@@ -213,17 +213,3 @@ def right_answer(
         # RFC 9654 2.1: the nonce comes back as it was.
         extensions=tuple(der.extension(NONCE, der.octets(each.nonce)) for each in nonces) or None,
     )
-
-
-def build_response(
-    request_der: bytes,
-    signing: Signing,
-    now: datetime,
-    *,
-    validity: timedelta | None,
-    revoked: Mapping[int, datetime],
-    reasons: Mapping[int, x509.ReasonFlags] | None = None,
-) -> bytes:
-    """Answer as `right_answer` does, in DER."""
-    answer = right_answer(request_der, signing, now, validity=validity, revoked_at=revoked, reasons=reasons)
-    return answer if isinstance(answer, bytes) else answer.encoded

@@ -322,7 +322,7 @@ def _torture(size_bytes, writes, readers, eviction):
                 os.waitpid(writer, 0)
         while not all(control[2 * number] for number in range(1, readers + 1)):
             assert time.monotonic() < deadline
-            time.sleep(0.001)
+            time.sleep(0.001)  # between two looks
     finally:
         control[0] = 1
         statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

@@ -15,14 +15,13 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from lab.servers import openssl_server, process_at
+from lab.servers import build_response, openssl_server, process_at
 
 from proxy.cache.layout import CacheArgument
 from proxy.cache.segment import Segment
 from proxy.cache.writer import CacheWriter
 from proxy.cli import main
 from proxy.cli.explain import server_address
-from proxy.lab.answers import build_response
 from proxy.lab.ca import LabCA
 from proxy.lab.signing import Signing
 

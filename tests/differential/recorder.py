@@ -76,7 +76,7 @@ class Recorder:
                 halves = [each for each in self._arrivals if each.reading.left and not each.is_closed]
                 if not halves or time.monotonic() > give_up_at:
                     return self._take(len(halves))
-            time.sleep(0.001)
+            time.sleep(0.001)  # between two looks, bounded above
 
     def _take(self, open_halves: int) -> Record:
         requests, self._requests = self._requests, []

@@ -566,7 +566,6 @@ async def test_a_client_that_takes_nothing_is_cut_whatever_it_sends(rig):
     transport = rig.transports[0]
     await rig.until(lambda: transport.app._is_write_paused)
     deadline_at = transport.deadline_at
-    await asyncio.sleep(0.01)
     writer.write(b"y")
     assert await backend_reader.readexactly(1) == b"y"
     transport.app.eof_received()  # as each byte behind close_notify makes the transport call it

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from proxy.lab.answers import right_answer
+
 
 def require_peer(name):
     """Skip where a foreign program is not installed; fail where it has to be, as in CI."""
@@ -55,3 +57,9 @@ def process_at(name, *options):
             yield line.split()[-1], process
         finally:
             process.kill()
+
+
+def build_response(request_der, signing, now, *, validity, revoked, reasons=None):
+    """Answer as the lab's `right_answer` does, in DER."""
+    answer = right_answer(request_der, signing, now, validity=validity, revoked_at=revoked, reasons=reasons)
+    return answer if isinstance(answer, bytes) else answer.encoded

@@ -8,9 +8,8 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from lab.servers import openssl_server
+from lab.servers import build_response, openssl_server
 
-from proxy.lab.answers import build_response
 from proxy.lab.ca import LabCA
 from proxy.lab.certnames import is_for_name
 from proxy.lab.client import ProbeError, probe

@@ -12,9 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from lab.servers import openssl, process_at
+from lab.servers import build_response, openssl, process_at
 
-from proxy.lab.answers import build_response
 from proxy.lab.ca import LabCA
 from proxy.lab.signing import Signing
 

@@ -16,6 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from proxy.lab.der import NULL, integer
+from proxy.lab.der import element as tlv
+from proxy.lab.der import object_id as oid
+from proxy.lab.der import sequence as seq
+
 NOW = datetime(2030, 6, 15, 12, 0, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 
@@ -28,35 +33,6 @@ KEY_USAGES = (
 PSS, NONCE = "1.2.840.113549.1.1.10", "1.3.6.1.5.5.7.48.1.2"
 UNKNOWN_EXTENSION = "1.3.6.1.4.1.99999.1"
 
-# --- a DER writer ---
-
-
-def tlv(tag: int, *parts: bytes) -> bytes:
-    body = b"".join(parts)
-    if len(body) < 0x80:
-        return bytes([tag, len(body)]) + body
-    digits = len(body).to_bytes((len(body).bit_length() + 7) // 8)
-    return bytes([tag, 0x80 | len(digits)]) + digits + body
-
-
-def seq(*parts: bytes) -> bytes:
-    return tlv(0x30, *parts)
-
-
-def oid(dotted: str) -> bytes:
-    first, second, *others = map(int, dotted.split("."))
-    body = bytearray([first * 40 + second])
-    for arc in others:
-        groups = [arc & 0x7F]
-        while arc := arc >> 7:
-            groups.append(arc & 0x7F | 0x80)
-        body += bytes(reversed(groups))
-    return tlv(0x06, bytes(body))
-
-
-def integer(value: int) -> bytes:
-    return tlv(0x02, value.to_bytes(value.bit_length() // 8 + 1, signed=True))
-
 
 def moment(value: datetime | bytes) -> bytes:
     return tlv(0x18, value if isinstance(value, bytes) else f"{value:%Y%m%d%H%M%SZ}".encode())
@@ -65,8 +41,6 @@ def moment(value: datetime | bytes) -> bytes:
 def extension(dotted: str, *, critical: bool, value: bytes = b"\x05\x00") -> bytes:
     return seq(oid(dotted), *([tlv(0x01, b"\xff")] if critical else []), tlv(0x04, value))
 
-
-NULL = tlv(0x05)
 
 # --- certificates ---
 
