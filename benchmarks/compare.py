@@ -80,13 +80,17 @@ class Row:
     target: float | None
 
     @property
-    def ratio(self) -> float:
-        return statistics.median(a / b for a, b in zip(self.ours, self.peer, strict=True))
+    def ratios(self) -> list[float]:
+        return ratios_by_round(self.ours, self.peer)
 
     @property
-    def spread(self) -> tuple[float, float]:
-        ratios = sorted(a / b for a, b in zip(self.ours, self.peer, strict=True))
-        return ratios[0], ratios[-1]
+    def ratio(self) -> float | None:
+        return statistics.median(self.ratios) if self.ratios else None
+
+
+def ratios_by_round(ours: Sequence[float], peer: Sequence[float]) -> list[float]:
+    """Ours over the peer's, the least first; without rounds too short for the clock, which a few operations can be."""
+    return sorted(a / b for a, b in zip(ours, peer, strict=True) if b)
 
 
 def compare(operations: Sequence[Operation], effort: Effort, folder: Path, cores: Cores) -> Iterator[Row]:
@@ -165,12 +169,14 @@ def _table(rows: Sequence[Row]) -> str:
     ]
     for row in rows:
         ours, peer = (f"{statistics.median(values):,.{_decimals(values)}f}" for values in (row.ours, row.peer))
-        low, high = row.spread
-        spread = f"{low:.2f}-{high:.2f}" if len(row.ours) > 1 else ""
-        target = "" if row.target is None else f"{row.target:.1f}: {'met' if row.ratio <= row.target else 'missed'}"
+        ratio, ratios = row.ratio, row.ratios
+        said = "" if ratio is None else f"{ratio:.2f}"
+        spread = f"{ratios[0]:.2f}-{ratios[-1]:.2f}" if len(ratios) > 1 else ""
+        target = ""
+        if row.target is not None and ratio is not None:
+            target = f"{row.target:.1f}: {'met' if ratio <= row.target else 'missed'}"
         lines.append(
-            f"| {row.operation} | {row.quantity} | {row.method} | {ours} | {peer}"
-            f" | {row.ratio:.2f} | {spread} | {target} |"
+            f"| {row.operation} | {row.quantity} | {row.method} | {ours} | {peer} | {said} | {spread} | {target} |"
         )
     return "\n".join(lines)
 

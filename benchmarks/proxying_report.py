@@ -7,7 +7,7 @@ import statistics
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
-from compare import OURS
+from compare import OURS, ratios_by_round
 from counting import CPU, SUM
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Report:
     costs: Sequence[Costs]
 
     def json(self) -> str:
-        rows = [asdict(each) | {"ratio": statistics.median(self._ratios(each))} for each in self.costs]
+        rows = [asdict(each) | {"ratio": _median(self._ratios(each))} for each in self.costs]
         return json.dumps({"machine": self.machine, "missing": self.missing, "rows": rows}, indent=2)
 
     def markdown(self) -> str:
@@ -80,8 +80,10 @@ class Report:
     def _judged(self, costs: Costs) -> list[str]:
         if costs.server == OURS:
             return [_figure(costs.median), "", "", ""]
-        ratios = sorted(self._ratios(costs))
-        ratio = statistics.median(ratios)
+        ratios = self._ratios(costs)
+        ratio = _median(ratios)
+        if ratio is None:
+            return [_figure(costs.median), "", "", ""]
         target = self.targets[costs.work].get(costs.server)
         spread = f"{ratios[0]:.2f}-{ratios[-1]:.2f}" if len(ratios) > 1 else ""
         return [_figure(costs.median), f"{ratio:.2f}", spread, target.judge(ratio) if target else ""]
@@ -90,7 +92,8 @@ class Report:
         if costs is None:
             return ""
         figure = _figure(costs.median)
-        return figure if costs.server == OURS else f"{figure} ({statistics.median(self._ratios(costs)):.2f})"
+        ratio = _median(self._ratios(costs))
+        return figure if costs.server == OURS or ratio is None else f"{figure} ({ratio:.2f})"
 
     def _ratios(self, costs: Costs) -> list[float]:
         ours = next(
@@ -98,7 +101,11 @@ class Report:
             for each in self.costs
             if (each.work, each.server, each.quantity, each.method) == (costs.work, OURS, costs.quantity, costs.method)
         )
-        return [a / b for a, b in zip(ours, costs.rounds, strict=True)]
+        return ratios_by_round(ours, costs.rounds)
+
+
+def _median(ratios: Sequence[float]) -> float | None:
+    return statistics.median(ratios) if ratios else None
 
 
 def _line(cells: Sequence[str]) -> str:

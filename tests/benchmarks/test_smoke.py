@@ -142,6 +142,17 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios(monkeypatch):
     assert row == "| nginx | 100 | 1.50 | 1.50-2.01 | at most 1.80: met |"
 
 
+def test_what_is_too_short_for_the_clock_is_told_without_a_ratio(monkeypatch):
+    """A few requests may take no time by a clock that ticks: seen as a division by zero on another machine."""
+    module = imported("proxying_report", monkeypatch)
+    cpu = "CPU time, µs"
+    report = report_of(module, ("stapleproxy", cpu, [100.0, 0.0]), ("nginx", cpu, [0.0, 0.0]))
+    assert report.markdown().endswith("| nginx | 0.0 |  |  |  |")
+    assert [row["ratio"] for row in json.loads(report.json())["rows"]] == [1.0, None]
+    row = imported("compare", monkeypatch).Row("GET", cpu, "clock", [100.0], [0.0], 1.0)
+    assert row.ratio is None
+
+
 @pytest.mark.parametrize(("cost", "said"), [(100.0, "met"), (110.0, "missed"), (90.0, "missed")])
 def test_unchanged_is_neither_more_nor_less(monkeypatch, cost, said):
     """A target with two bounds judges by both."""
