@@ -16,6 +16,7 @@ from proxy.settings.base import Model, ordered
 from proxy.settings.http import HttpSettings
 from proxy.settings.limits import AccessLogSettings, LimitSettings
 from proxy.settings.modes import ProxyProtocolSettings, RedirectSettings, SiteModes, TcpSettings
+from proxy.settings.stapling_httpd import HttpdStapling, Profile, SiteHttpdStapling
 from proxy.settings.upstreams import Balance, Routes, SiteHealth, Upstreams
 from proxy.settings.values import (
     Algorithms,
@@ -62,11 +63,27 @@ class TlsSettings(Model):
     groups: Algorithms | None = Field(
         None, description="key exchange groups in OpenSSL's syntax, such as X25519:P-256; unset: OpenSSL's own choice"
     )
+    prefer_server_ciphers: Flag = Field(True, description="the first of ours that the client has, not of its own")
     unknown_names: Literal["default", "refuse"] = Field(
         "default", description="clients that send no or an unknown name get the default site, or unrecognized_name"
     )
     session_tickets: Flag = Field(True, description="let clients resume a session, on any worker")
     handshake_timeout_s: Seconds = Field(10, description="a handshake that takes longer is ended")
+
+
+class SiteTlsSettings(Model):
+    """What a site may offer otherwise than the whole; unset: as in [tls]."""
+
+    protocols: tuple[Literal["TLSv1.2", "TLSv1.3"], ...] | None = Field(None, min_length=1, description="see [tls]")
+    ciphers: Algorithms | None = Field(None, description="see [tls]")
+    ciphersuites: Algorithms | None = Field(None, description="see [tls]")
+    groups: Algorithms | None = Field(None, description="see [tls]")
+    prefer_server_ciphers: Flag | None = Field(None, description="see [tls]")
+    session_tickets: Flag | None = Field(None, description="see [tls]")
+
+    def over(self, all_sites: TlsSettings) -> TlsSettings:
+        """Give a site's own values, and those of all sites where it has none."""
+        return all_sites.model_copy(update=self.model_dump(exclude_none=True))
 
 
 class IssuerStapling(Model):
@@ -80,6 +97,9 @@ class StaplingSettings(Model):
     """How OCSP responses are fetched and for how long they are stapled."""
 
     enabled: Flag = Field(True, description="fetch and staple")
+    profile: Profile = Field(
+        "prefetch", description="how: ahead and only what is good, or in the handshake as Apache does, good and bad"
+    )
     cache: CacheText = Field(
         "shmcb:",
         description="where responses are kept, as in Apache's SSLStaplingCache: shmcb:, shmcb:PATH or shmcb:PATH(SIZE)",
@@ -125,6 +145,7 @@ class StaplingSettings(Model):
     max_fetches_per_responder_per_second: Number = Field(
         20, gt=0, le=10_000, description="requests begun at one responder in a second"
     )
+    httpd: HttpdStapling = Field(HttpdStapling(), description="see the table")
 
     # Of a field and not of the whole: pydantic looks at a whole only when all its fields are right, and a mistake here
     # would be told a round later than the others. The default is looked at as well: the other bound may be above it.
@@ -141,6 +162,7 @@ class SiteStapling(Model):
     responder_url: HttpUrl | None = Field(None, description="ask this responder for this site's certificates")
     on_revoked: OnRevoked | None = Field(None, description="see [stapling]")
     on_missing: OnMissing | None = Field(None, description="see [stapling]")
+    httpd: SiteHttpdStapling = Field(SiteHttpdStapling(), description="see the table")
 
 
 class AdminSettings(Model):
@@ -160,6 +182,7 @@ class Site(SiteModes):
     default: Flag = Field(
         False, description="answers clients that send no or another name; unset everywhere: the first"
     )
+    listen: ListenAddresses = Field((), description="those of the top's `listen` where this site is served; none: all")
     certificate: tuple[CertificateFiles, ...] = Field(min_length=1, max_length=4, description="chain and key")
     upstream: Upstreams = Field(
         description="the backend: http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT or unix:/PATH; "
@@ -175,6 +198,7 @@ class Site(SiteModes):
     route: Routes = Field((), description="one table each")
     health: SiteHealth = Field(SiteHealth(), description="see the table")
     stapling: SiteStapling = Field(SiteStapling(), description="what this site has otherwise")
+    tls: SiteTlsSettings = Field(SiteTlsSettings(), description="what this site has otherwise")
 
 
 class Settings(Model):
