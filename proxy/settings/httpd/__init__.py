@@ -1,0 +1,1 @@
+"""Apache's configuration files, read into the same settings as TOML is."""
