@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy import entrances
 from proxy.backends import plan_groups
 from proxy.errors import ConfigError, Problem
 from proxy.identity import load_identity
 from proxy.settings import modes
 from proxy.settings.build import Right, build, what_is_right
+from proxy.settings.model import TlsSettings
 from proxy.settings.toml import in_file, parse_file
 from proxy.sites import contradictions, read_issuers, read_sites
 from proxy.tls.context import SiteTls, build_contexts, check_algorithms
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from proxy.settings.model import Settings, TlsSettings
+    from proxy.settings.model import Settings
     from proxy.sites import LoadedSite
 
 
@@ -39,7 +41,7 @@ def read(data: Mapping[str, object], *, folder: Path) -> tuple[Settings, tuple[L
         raise ConfigError(*error.problems, *further) from None
     right = Right(dict(enumerate(settings.site)), {}, settings.tls, dict(enumerate(settings.stapling.issuer)))
     sites, problems = _examine(right)
-    problems += modes.contradictions(settings)
+    problems += [*modes.contradictions(settings), *entrances.contradictions(settings)]
     if problems := problems or [*contradictions(tuple(sites.values()), settings)]:
         raise ConfigError(*problems)
     return settings, tuple(sites.values())
@@ -50,9 +52,12 @@ def refused_by_openssl(sites: Mapping[int, LoadedSite], tls: TlsSettings) -> tup
 
     Whoever serves builds them anyway, and hears of it then.
     """
-    parts = [SiteTls(f"site[{n}]", site.identities, stapling=False, app=None) for n, site in sites.items()]
+    parts = [
+        SiteTls(f"site[{n}]", site.identities, site.settings.tls.over(tls), stapling=False, app=None)
+        for n, site in sites.items()
+    ]
     try:
-        build_contexts(parts, tls, lambda _key, _now: None)
+        build_contexts(parts, lambda _key, _now: None)
     except ConfigError as error:
         return error.problems
     return ()
@@ -68,7 +73,11 @@ def _examine(right: Right) -> tuple[dict[int, LoadedSite], list[Problem]]:
         except ConfigError as error:
             problems.extend(error.problems)
     if right.tls is not None:
-        refused = check_algorithms(right.tls)
+        refused = [*check_algorithms(right.tls)]
+        for index, site in right.sites.items():
+            own = site.tls.model_dump(exclude_none=True)
+            if own.keys() & {"ciphers", "ciphersuites", "groups"}:
+                refused += check_algorithms(TlsSettings(**own), f"site[{index}].tls")
         problems.extend(refused)
         if problems and not refused:
             problems.extend(refused_by_openssl(sites, right.tls))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import resource
@@ -16,12 +17,12 @@ from proxy.cache.layout import parse_argument
 from proxy.cache.reader import CacheReader
 from proxy.cache.segment import Segment
 from proxy.demand import Demands
+from proxy.entrances import entrances
 from proxy.errors import ConfigError
 from proxy.listening import describe, open_sockets, open_unix
 from proxy.names import NameTable
 from proxy.sites import (
     NOT_STAPLED_BECAUSE,
-    default_site,
     is_stapling,
     on_missing,
     site_warnings,
@@ -63,10 +64,13 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
     reader = CacheReader(segment)
     demands = Demands()
     plan = build_plan(settings, sites, _lookup(reader, demands))
-    sockets = open_sockets(settings.listen, settings.worker_count)
-    tls_count = len(sockets[0])
-    for own, more in zip(sockets, open_sockets(settings.redirect.listen, settings.worker_count), strict=True):
-        own.extend(more)
+    sockets: list[list[socket.socket]] = [[] for _ in range(settings.worker_count)]
+    ends: list[int] = []
+    """Of each entrance among a worker's sockets; behind the last of them are the redirecting ones."""
+    for addresses in (*(entrance.addresses for entrance in plan.entrances), settings.redirect.listen):
+        for own, more in zip(sockets, open_sockets(addresses, settings.worker_count), strict=True):
+            own.extend(more)
+        ends.append(len(sockets[0]))
     admin = open_unix(settings.admin.socket) if settings.admin.socket else None
     _raise_descriptor_limit()
     if settings.access_log.path:
@@ -83,15 +87,16 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
         if admin:
             admin.close()
         reader.count_as(number)
-        return worker.run(plan, own[:tls_count], own[tls_count:], life_fd, ready_fd, reader.tell)
+        parts = [own[begin:end] for begin, end in itertools.pairwise([0, *ends])]
+        return worker.run(plan, parts[:-1], parts[-1], life_fd, ready_fd, reader.tell)
 
     def mend() -> None:
         if segment.mend():
             _log.error("the stapling cache's file was cut short by somebody: it is empty now, and filled anew")
 
     workers = [Listener(number, work, own) for number, own in enumerate(sockets)]
-    where = describe(sockets[0][:tls_count])
-    if redirecting := sockets[0][tls_count:]:
+    where = describe(sockets[0][: ends[-2]])
+    if redirecting := sockets[0][ends[-2] :]:
         where += f", and redirect from {describe(redirecting)}"
     try:
         return Supervisor(settings, Child("keeper", keep), workers, mend).serve(where)
@@ -126,6 +131,7 @@ def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], staple: Staple
             SiteTls(
                 f"site[{index}]",
                 site.identities,
+                site.settings.tls.over(settings.tls),
                 is_stapling(site.settings, settings),
                 index,
                 staple_required=on_missing(site.settings, settings) == "refuse",
@@ -134,15 +140,22 @@ def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], staple: Staple
             )
             for index, site in enumerate(sites)
         ],
-        settings.tls,
         staple,
     )
     groups, problems = plan_groups(dict(enumerate(sites)))
     if problems:
         raise ConfigError(*problems)
-    default = None if settings.tls.unknown_names == "refuse" else contexts[sites.index(default_site(sites))]
     return worker.Plan(
-        NameTable([(site.names, context) for site, context in zip(sites, contexts, strict=True)], default),
+        tuple(
+            worker.Entrance(
+                each.addresses,
+                NameTable(
+                    ((sites[index].names, contexts[index]) for index in each.sites),
+                    None if settings.tls.unknown_names == "refuse" else contexts[each.default],
+                ),
+            )
+            for each in entrances(settings.listen, dict(enumerate(settings.site)))
+        ),
         tuple(_route(site, groups[index], settings.http, sites) for index, site in enumerate(sites)),
         settings.http,
         settings.tls.handshake_timeout_s,

@@ -7,11 +7,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from proxy import clientca
+from proxy import clientca, entrances
 from proxy.errors import ConfigError, Problem
 from proxy.identity import Identity, KnownIssuer, key_kind, load_identity
 from proxy.identity import warnings as identity_warnings
-from proxy.names import NameTable
 from proxy.pem import read_certificates
 
 if TYPE_CHECKING:
@@ -94,26 +93,19 @@ def read_sites(
     """Read what can be read, and list all mistakes; a site's key is its index in the configuration."""
     problems: list[Problem] = []
     loaded = {index: _load_site(site, f"site[{index}]", known, problems) for index, site in sites.items()}
-    first, *others = [index for index, site in sites.items() if site.default] or [0]
-    what = f"site[{first}] is the default already: only one can be"
-    problems.extend(Problem(f"site[{index}].default", what) for index in others)
-    # The table tells sites by their position: one that is not here leaves its place empty.
-    names = [loaded[index].names if index in loaded else () for index in range(max(loaded, default=-1) + 1)]
-    try:
-        NameTable(((each, None) for each in names), None)
-    except ConfigError as error:
-        problems.extend(error.problems)
+    problems.extend(entrances.mistakes(sites, {index: site.names for index, site in loaded.items()}))
     return loaded, problems
 
 
-def default_site(sites: tuple[LoadedSite, ...]) -> LoadedSite:
-    """Tell which site answers clients that send no name, or one that no site has."""
-    return next((site for site in sites if site.settings.default), sites[0])
+def default_sites(settings: Settings) -> frozenset[int]:
+    """Tell which sites answer clients that send no name, or one that no site has: one at each address."""
+    return frozenset(each.default for each in entrances.entrances(settings.listen, dict(enumerate(settings.site))))
 
 
 def site_warnings(sites: tuple[LoadedSite, ...], settings: Settings, now: datetime) -> tuple[Problem, ...]:
     """List what the operator should know although the server starts."""
     found = []
+    defaults = default_sites(settings)
     for index, site in enumerate(sites):
         for number, identity in enumerate(site.identities):
             where = f"site[{index}].certificate[{number}]"
@@ -126,7 +118,7 @@ def site_warnings(sites: tuple[LoadedSite, ...], settings: Settings, now: dateti
         if site.client_ca:
             where = f"site[{index}].client_certificate.crl"
             found += [Problem(where, what) for what in clientca.stale_crls(site.client_ca, now)]
-        if not site.names and site is not default_site(sites):
+        if not site.names and index not in defaults:
             what = "no client can reach this site: its certificates have no DNS name; set `names`"
             found.append(Problem(f"site[{index}].names", what))
     return tuple(found)

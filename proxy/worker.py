@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from proxy.settings.limits import AccessLogSettings, LimitSettings
     from proxy.settings.model import Site
     from proxy.settings.modes import RedirectSettings, TcpSettings
+    from proxy.settings.values import ListenAddress
     from proxy.tls.session import Session
     from proxy.tls.transport import App
 
@@ -72,11 +73,19 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Entrance:
+    """Addresses, and what is served there."""
+
+    addresses: tuple[ListenAddress, ...]
+    contexts: NameTable[SSL.Context | None]
+    """By server name; None: such clients are refused."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that a worker needs; a context's app data is the index of its site's route."""
 
-    contexts: NameTable[SSL.Context | None]
-    """By server name; None: such clients are refused."""
+    entrances: tuple[Entrance, ...]
     routes: tuple[Route, ...]
     http: HttpSettings
     handshake_timeout_s: float
@@ -91,13 +100,13 @@ class Plan:
 
 def run(
     plan: Plan,
-    sockets: Sequence[socket.socket],
+    sockets: Sequence[Sequence[socket.socket]],
     redirecting: Sequence[socket.socket],
     life_fd: int,
     ready_fd: int,
     tell: Callable[[float], None],
 ) -> int:
-    """Serve `sockets` with TLS, and `redirecting` without it; the exit status.
+    """Serve the `sockets` of each entrance with TLS, and `redirecting` without it; the exit status.
 
     Until SIGTERM, or until `life_fd` says that the master is gone. One byte is written to `ready_fd` when connections
     are accepted. `tell` is called each second, and at the end, with the time: what the handshakes counted goes to where
@@ -138,14 +147,22 @@ class _Worker:
         self._http_answer = PLAIN_HTTP if any(each.site.mode == "http" for each in plan.routes) else b""
 
     async def serve(
-        self, sockets: Sequence[socket.socket], redirecting: Sequence[socket.socket], life_fd: int, ready_fd: int
+        self,
+        sockets: Sequence[Sequence[socket.socket]],
+        redirecting: Sequence[socket.socket],
+        life_fd: int,
+        ready_fd: int,
     ) -> None:
         loop = self._loop
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_reader(life_fd, self._on_master_gone, life_fd)
         if self._access_log is not None:
             loop.add_signal_handler(signal.SIGUSR1, self._access_log.file.reopen)
-        await self._acceptor.open([(self._accept, sockets), (self._redirect, redirecting)])
+        doors = [
+            (partial(self._accept, entrance.contexts), own)
+            for entrance, own in zip(self._plan.entrances, sockets, strict=True)
+        ]
+        await self._acceptor.open([*doors, (self._redirect, redirecting)])
         os.write(ready_fd, b"r")
         os.close(ready_fd)
         sweeper = loop.create_task(self._sweep())
@@ -162,10 +179,10 @@ class _Worker:
         self._loop.remove_reader(life_fd)
         self._stop.set()
 
-    def _accept(self) -> TlsTransport:
+    def _accept(self, contexts: NameTable[SSL.Context | None]) -> TlsTransport:
         plan = self._plan
         return TlsTransport(
-            plan.contexts,
+            contexts,
             self._make_app,
             self._deadlines,
             plan.handshake_timeout_s,

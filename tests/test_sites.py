@@ -12,7 +12,7 @@ from proxy.sites import (
     NOT_STAPLED_BECAUSE,
     NotStapled,
     contradictions,
-    default_site,
+    default_sites,
     load_sites,
     read_sites,
     responder_address,
@@ -49,10 +49,8 @@ def test_names_are_those_configured_else_of_all_certificates(tmp_path):
 def test_the_default_is_the_one_marked_else_the_first(tmp_path):
     made = make_chain(tmp_path)
     a, b = site(made, names=("a.test",)), site(made, names=("b.test",), default=True)
-    sites, _ = loaded(a, b)
-    assert default_site(sites) is sites[1]
-    sites, _ = loaded(a)
-    assert default_site(sites) is sites[0]
+    assert default_sites(loaded(a, b)[1]) == {1}
+    assert default_sites(loaded(a)[1]) == {0}
 
 
 def test_the_mistakes_of_all_sites_are_told_at_once(tmp_path):

@@ -57,12 +57,14 @@ def check(file: Path) -> None:
 
 def describe(sites: tuple[LoadedSite, ...], settings: Settings, now: datetime) -> Iterator[str]:
     """Say what is served, for people: a paragraph a site, below it one for each certificate."""
-    from proxy.sites import default_site
+    from proxy.sites import default_sites
 
     yield from _front(settings)
-    for site in sites:
-        default = " (default)" if site is default_site(sites) else ""
+    for index, site in enumerate(sites):
+        default = " (default)" if index in default_sites(settings) else ""
         yield f"{', '.join(site.names) or 'any name'}{default} -> {', '.join(map(str, site.settings.upstream))}"
+        if site.settings.listen:
+            yield f"  on {', '.join(map(str, site.settings.listen))} only"
         yield from _ways(site)
         for identity in site.identities:
             yield from _certificate(identity, site, settings, now)

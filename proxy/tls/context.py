@@ -77,6 +77,7 @@ class SiteTls:
 
     where: str
     identities: tuple[Identity, ...]
+    tls: TlsSettings
     stapling: bool
     app: object
     staple_required: bool = False
@@ -87,13 +88,13 @@ class SiteTls:
     """Who may issue client certificates; None: they are not asked for."""
 
 
-def build_contexts(sites: Sequence[SiteTls], tls: TlsSettings, staple: StapleLookup) -> list[SSL.Context]:
+def build_contexts(sites: Sequence[SiteTls], staple: StapleLookup) -> list[SSL.Context]:
     """One context for each site, in their order; ConfigError with all that OpenSSL refuses."""
     contexts: list[SSL.Context] = []
     problems: list[Problem] = []
     for site in sites:
         try:
-            contexts.append(_build(site, tls, staple))
+            contexts.append(_build(site, staple))
         except ConfigError as error:
             problems.extend(problem for problem in error.problems if problem not in problems)
     if problems:
@@ -101,16 +102,17 @@ def build_contexts(sites: Sequence[SiteTls], tls: TlsSettings, staple: StapleLoo
     return contexts
 
 
-def check_algorithms(tls: TlsSettings) -> tuple[Problem, ...]:
+def check_algorithms(tls: TlsSettings, where: str = "tls") -> tuple[Problem, ...]:
     """List what OpenSSL refuses of the ciphers and groups; no certificate is needed for it."""
     try:
-        _set_algorithms(SSL.Context(SSL.TLS_SERVER_METHOD), tls)
+        _set_algorithms(SSL.Context(SSL.TLS_SERVER_METHOD), tls, where)
     except ConfigError as error:
         return error.problems
     return ()
 
 
-def _build(site: SiteTls, tls: TlsSettings, staple: StapleLookup) -> SSL.Context:
+def _build(site: SiteTls, staple: StapleLookup) -> SSL.Context:
+    tls = site.tls
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     versions = [_VERSIONS[name] for name in tls.protocols]
     context.set_min_proto_version(min(versions))
@@ -118,7 +120,9 @@ def _build(site: SiteTls, tls: TlsSettings, staple: StapleLookup) -> SSL.Context
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.clear_mode(_MODE_ENABLE_PARTIAL_WRITE)
     # OpenSSL 3 and 4 refuse renegotiation and compression by themselves; said, so that it holds whatever is linked.
-    context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+    context.set_options(SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_COMPRESSION)
+    if tls.prefer_server_ciphers:
+        context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
     # Tickets hold the session at the client; a cache here would be one worker's only.
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(_SESSION_ID_CONTEXT)
@@ -126,7 +130,7 @@ def _build(site: SiteTls, tls: TlsSettings, staple: StapleLookup) -> SSL.Context
         context.set_options(SSL.OP_NO_TICKET)
     if site.client_ca:
         ask_for_certificate(context, site.client_ca, site.where)
-    _set_algorithms(context, tls)
+    _set_algorithms(context, tls, "tls")  # what a site has of its own was looked at by check_algorithms
     for identity in site.identities:
         _use(context, identity, site.where)
     if site.alpn:
@@ -137,22 +141,27 @@ def _build(site: SiteTls, tls: TlsSettings, staple: StapleLookup) -> SSL.Context
     return context
 
 
-def _set_algorithms(context: SSL.Context, tls: TlsSettings) -> None:
+def _set_algorithms(context: SSL.Context, tls: TlsSettings, where: str) -> None:
     problems = []
     try:
         context.set_cipher_list((tls.ciphers or _DEFAULT_CIPHERS).encode())
     except SSL.Error:
-        problems.append(Problem("tls.ciphers", f"OpenSSL knows no cipher in {tls.ciphers!r}; try `openssl ciphers -v`"))
+        problems.append(
+            Problem(f"{where}.ciphers", f"OpenSSL knows no cipher in {tls.ciphers!r}; try `openssl ciphers -v`")
+        )
     try:
         context.set_tls13_ciphersuites(tls.ciphersuites.encode())
     except SSL.Error:
         problems.append(
             Problem(
-                "tls.ciphersuites", f"OpenSSL knows not all of {tls.ciphersuites!r}; see `openssl ciphers -s -tls1_3`"
+                f"{where}.ciphersuites",
+                f"OpenSSL knows not all of {tls.ciphersuites!r}; see `openssl ciphers -s -tls1_3`",
             )
         )
     if tls.groups is not None and not _set_groups(context, tls.groups):
-        problems.append(Problem("tls.groups", f"OpenSSL knows no groups {tls.groups!r}; write such as X25519:P-256"))
+        problems.append(
+            Problem(f"{where}.groups", f"OpenSSL knows no groups {tls.groups!r}; write such as X25519:P-256")
+        )
     if problems:
         raise ConfigError(*problems)
 

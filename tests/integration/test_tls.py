@@ -12,6 +12,7 @@ import time
 
 import pytest
 from integration.clients import alert_number, curl, s_client
+from integration.conftest import free_port
 from integration.front import is_alive, run, site, toml, wait_until
 
 from proxy.lab.client import probe
@@ -152,6 +153,35 @@ def test_versions_ciphers_and_groups_can_be_set(lab, pair, backend, tmp_path):
     with run(tmp_path, toml(site(backend, pair), tls=tls)) as front:
         assert "TLSv1.3, Cipher is TLS_CHACHA20_POLY1305_SHA256" in s_client(front.port, ca=lab.root)
         assert alert_number(s_client(front.port, "-tls1_2", ca=lab.root)) == 70
+
+
+def test_a_site_has_its_own_versions_and_ciphers(lab, backend, tmp_path):
+    """By the name that the client asks for, before OpenSSL has chosen anything; the rest is as for all."""
+    old, new = (lab.issue(name, with_uri=False) for name in ("old.test", "new.test"))
+    of_old = '[site.tls]\nprotocols = ["TLSv1.2"]\nciphers = "ECDHE-ECDSA-AES256-GCM-SHA384"\n'
+    of_new = "[site.tls]\nprefer_server_ciphers = false\n"
+    with run(tmp_path, toml(site(backend, old) + of_old + site(backend, new) + of_new)) as front:
+        assert "TLSv1.2, Cipher is ECDHE-ECDSA-AES256-GCM-SHA384" in s_client(front.port, ca=lab.root, name="old.test")
+        its_own_order = ("-ciphersuites", "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256")
+        said = s_client(front.port, *its_own_order, ca=lab.root, name="new.test")
+        assert "TLSv1.3, Cipher is TLS_AES_256_GCM_SHA384" in said
+
+
+def test_each_address_has_its_sites_and_its_default(lab, backend, tmp_path):
+    """One name may be another site at another address, as with Apache's virtual hosts."""
+    everywhere, here, there = (lab.issue(name, with_uri=False) for name in ("all.test", "here.test", "there.test"))
+    one, two = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    sites = [
+        site(backend, here, listen=[one], names=["same.test"]),
+        site(backend, there, listen=[two], names=["same.test"]),
+        site(backend, everywhere),
+    ]
+    with run(tmp_path, toml("".join(sites), listen=[one, two], workers=2)):
+        for address, expected in ((one, "here.test"), (two, "there.test")):
+            port = int(address.rpartition(":")[2])
+            assert subject(s_client(port, ca=lab.root, name="same.test")) == expected
+            assert subject(s_client(port, ca=lab.root, name=None)) == expected
+            assert subject(s_client(port, ca=lab.root, name="all.test")) == "all.test"
 
 
 def test_by_default_the_server_chooses_aes_128(lab, pair, backend, tmp_path):

@@ -23,8 +23,8 @@ def identities(tmp_path):
 
 
 def build(identities, lookup=lambda _key, _now: None, *, required=False, **tls):
-    site = SiteTls("site[0]", identities, True, "the app", staple_required=required)
-    return build_contexts([site], TlsSettings(**tls), lookup)[0]
+    site = SiteTls("site[0]", identities, TlsSettings(**tls), True, "the app", staple_required=required)
+    return build_contexts([site], lookup)[0]
 
 
 VERSIONS = [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION]
@@ -96,8 +96,7 @@ def test_what_openssl_does_not_know_is_named(identities, setting, value):
     """Once, however many sites there are, and OpenSSL's error does not turn up in a later call."""
     with pytest.raises(ConfigError) as caught:
         build_contexts(
-            [SiteTls(f"site[{number}]", identities, True, number) for number in range(3)],
-            TlsSettings(**{setting: value}),
+            [SiteTls(f"site[{n}]", identities, TlsSettings(**{setting: value}), True, n) for n in range(3)],
             lambda _key, _now: None,
         )
     (problem,) = caught.value.problems

@@ -25,7 +25,7 @@ VERSIONS = [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION]
 @cache
 def server_context(folder) -> SSL.Context:
     identity = load_identity(make_chain(folder).files, where="site[0]")
-    (context,) = build_contexts([SiteTls("site[0]", (identity,), False, 0)], TlsSettings(), lambda _key, _now: None)
+    (context,) = build_contexts([SiteTls("site[0]", (identity,), TlsSettings(), False, 0)], lambda _key, _now: None)
     return context
 
 
