@@ -28,6 +28,7 @@ PURE_LAYERS = (
     "proxy/http/forwarded",
     "proxy/http/balance",
     "proxy/http/routes",
+    "proxy/entrances",
     "proxy/names",
     "proxy/proxyprotocol",
     "proxy/clientcerts",
