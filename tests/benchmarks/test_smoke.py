@@ -86,7 +86,7 @@ def test_every_server_is_measured_or_named_as_left_out(name, works):
             assert server in measured or any(said.startswith(f"{server} is left out: ") for said in report["missing"])
     for row in report["rows"]:
         assert len(row["rounds"]) == (1 if name == "idle" else 2)
-        assert all(cost > 0 for cost in row["rounds"])
+        assert all(cost >= 0 for cost in row["rounds"])  # so few operations may be less than the clock's tick
         assert row["ratio"] == 1 or row["server"] != "stapleproxy"
 
 
