@@ -14,9 +14,10 @@ PIPE_COLUMNS = 200
 """Where no terminal gives a width: what reads a pipe should not get its lines folded."""
 
 
-def make_console() -> Console:
-    """Write to standard output; rich itself leaves colours out where that is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False)
+def make_console(*, to_stderr: bool = False) -> Console:
+    """Write to standard output, or beside it; rich itself leaves colours out where that is no terminal."""
+    output = sys.stderr if to_stderr else sys.stdout
+    return Console(width=None if output.isatty() else PIPE_COLUMNS, highlight=False, stderr=to_stderr)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

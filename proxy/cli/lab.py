@@ -8,13 +8,14 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.markup import escape
 
+from proxy.cli.compare import PAGE, SECONDS, check_page, compare, find_profiles, make_plan
 from proxy.cli.console import aligned, make_console
 from proxy.cli.faults import find_duration, find_fault, find_steps, play, print_faults
 from proxy.lab.client import ProbeError, probe
@@ -22,6 +23,8 @@ from proxy.lab.control import FAULTS_PATH
 from proxy.lab.stack import HOST, LabError, Stack, running_stack
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
     from proxy.lab.fault import Fault
@@ -44,7 +47,8 @@ VALIDITY_WITH_FAULTS_S = 60
 @click.option(
     "--validity-s",
     type=click.IntRange(1),
-    help=f"From thisUpdate to nextUpdate.  [default: {VALIDITY_S}; with faults {VALIDITY_WITH_FAULTS_S}]",
+    help=f"From thisUpdate to nextUpdate.  [default: {VALIDITY_S}; with faults {VALIDITY_WITH_FAULTS_S}; "
+    "with --compare a fifth more than it lasts]",
 )
 @click.option("--fault", metavar="NAME", callback=find_fault, help="Let the responder do this wrong.")
 @click.option(
@@ -52,14 +56,14 @@ VALIDITY_WITH_FAULTS_S = 60
     "after_s",
     metavar="TIME",
     callback=find_duration,
-    help="When the fault begins, such as 30s.  [default: at once]",
+    help="When the fault begins, such as 30s.  [default: at once; with --compare after a fifth of the time]",
 )
 @click.option(
     "--for",
     "for_s",
     metavar="TIME",
     callback=find_duration,
-    help="How long it lasts, such as 5m.  [default: for good]",
+    help="How long it lasts, such as 5m.  [default: for good; with --compare two fifths of the time]",
 )
 @click.option(
     "--scenario",
@@ -68,7 +72,20 @@ VALIDITY_WITH_FAULTS_S = 60
     help="Many faults, one after the other, from a file such as config/lab.toml.",
 )
 @click.option("--list", "is_list", is_flag=True, help="Print all faults that there are, and end.")
-@click.option("--json", "as_json", is_flag=True, help="The list as JSON.")
+@click.option(
+    "--compare",
+    "profiles",
+    metavar="PROFILES",
+    callback=find_profiles,
+    help="Play a fault against a front of each, such as httpd-2.4,prefetch, tell what clients were served, and end.",
+)
+@click.option("--seconds", type=click.IntRange(10, 3600), help=f"How long to compare.  [default: {SECONDS}]")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"Where the comparison's page with a plot goes.  [default: {PAGE}]",
+)
+@click.option("--json", "as_json", is_flag=True, help="The list, or the comparison, as JSON.")
 def lab(
     *,
     once: bool,
@@ -80,6 +97,9 @@ def lab(
     for_s: float | None,
     scenario_path: Path | None,
     is_list: bool,
+    profiles: tuple[str, ...],
+    seconds: int | None,
+    html: Path | None,
     as_json: bool,
 ) -> None:
     """Run a CA, an OCSP responder, a backend and the proxy on loopback, and prove that the proxy staples.
@@ -95,34 +115,66 @@ def lab(
       stapleproxy lab --fault expired --after 30s --for 60s
       stapleproxy lab --scenario config/lab.toml
       stapleproxy lab --list
+      stapleproxy lab --compare httpd-2.4,prefetch
     """  # noqa: D301  \b is click's mark for lines to leave as they are
-    if as_json and not is_list:
-        raise click.UsageError("--json is for --list")
+    if as_json and not is_list and not profiles:
+        raise click.UsageError("--json is for --list and --compare")
+    if not profiles and (seconds or html):
+        raise click.UsageError("--seconds and --html are for --compare")
     if is_list:
         print_faults(as_json=as_json)
+        return
+    if profiles:
+        if once or port:
+            raise click.UsageError("--compare has ports of its own and ends by itself: leave out --once and --port")
+        plan = make_plan(
+            profiles,
+            seconds or SECONDS,
+            validity_s,
+            fault=fault,
+            after_s=after_s,
+            for_s=for_s,
+            scenario_path=scenario_path,
+        )
+        check_page(html or PAGE)
+        console = make_console(to_stderr=as_json)
+        with _ending_well(console), _folder(folder) as own_folder:
+            compare(console, plan, own_folder, html or PAGE, as_json=as_json)
         return
     steps = find_steps(fault, after_s, for_s, scenario_path)
     if once and steps:
         raise click.UsageError("--once ends before a fault can begin: leave out one of them")
     validity_s = validity_s or (VALIDITY_WITH_FAULTS_S if steps else VALIDITY_S)
     console = make_console()
+    with _ending_well(console), _folder(folder) as own_folder, ExitStack() as resources:
+        with console.status("Starting CA, responder, backend and proxy …"):
+            stack = resources.enter_context(running_stack(own_folder, port=port, validity_s=validity_s))
+        show_places(console, stack)
+        if not once:
+            show_commands(console, stack)
+        is_proven = prove(console, stack)
+        if once:
+            sys.exit(0 if is_proven else 1)
+        console.print("\nRunning until Ctrl-C.")
+        play(console, stack, steps)
+
+
+@contextmanager
+def _folder(named: Path | None) -> Iterator[Path]:
+    """Give the folder that was named, or a temporary one that goes at the end."""
+    if named is not None:
+        yield named.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="stapleproxy-lab-") as name:
+        yield Path(name)
+
+
+@contextmanager
+def _ending_well(console: Console) -> Iterator[None]:
+    """Stop what was started whatever ends the lab, and say it in one sentence with its status."""
     _end_on_signals()
     try:
-        with ExitStack() as resources:
-            if folder is None:
-                folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="stapleproxy-lab-")))
-            else:
-                folder = folder.absolute()
-            with console.status("Starting CA, responder, backend and proxy …"):
-                stack = resources.enter_context(running_stack(folder, port=port, validity_s=validity_s))
-            show_places(console, stack)
-            if not once:
-                show_commands(console, stack)
-            is_proven = prove(console, stack)
-            if once:
-                sys.exit(0 if is_proven else 1)
-            console.print("\nRunning until Ctrl-C.")
-            play(console, stack, steps)
+        yield
     except (LabError, ProbeError, OSError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         console.print(f"[bold red]The lab failed:[/] {escape(why)}", soft_wrap=True)

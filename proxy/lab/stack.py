@@ -49,7 +49,7 @@ class Child:
     @classmethod
     def start(cls, name: str, arguments: Sequence[str], folder: Path) -> Self:
         log = folder / f"{name}.log"
-        with _usable(folder):
+        with usable(folder):
             output = log.open("wb")
         with output:
             process = subprocess.Popen(
@@ -107,6 +107,26 @@ class Child:
 
 
 @dataclass(frozen=True, slots=True)
+class Servers:
+    """What stands behind any number of fronts, and is ready."""
+
+    folder: Path
+    ca: LabCA
+    responder_url: str
+    backend_url: str
+    responder: Child
+    backend: Child
+    _start: Callable[..., Child]
+
+    def start_front(self, name: str, config: Path, port: int) -> Child:
+        """Start the proxy with a configuration that listens on `port`, and wait until it does."""
+        run = (sys.executable, "-P", "-m", "proxy", "run", str(config))
+        front = self._start(name, "-m", "proxy.lab.leash", *run)
+        front.wait_until(lambda: _accepts(port))
+        return front
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """Where each part is, once all are ready."""
 
@@ -134,6 +154,16 @@ def running_stack(folder: Path, *, port: int, validity_s: int) -> Iterator[Stack
 
     A CA that is in `folder` is used again, with new leaves. `port` 0: any free one.
     """
+    port = free_port(port)
+    with running_servers(folder, validity_s=validity_s) as servers:
+        config = _write_config(servers, port)
+        proxy = servers.start_front("proxy", config, port)
+        yield Stack(folder, port, servers.responder_url, servers.backend_url, servers.responder, servers.backend, proxy)
+
+
+@contextlib.contextmanager
+def running_servers(folder: Path, *, validity_s: int) -> Iterator[Servers]:
+    """Start what is behind fronts, wait until it is ready, and stop it with all fronts at the end. Raises LabError."""
     with _held(folder), contextlib.ExitStack() as children:
 
         def start(name: str, *arguments: str) -> Child:
@@ -141,18 +171,12 @@ def running_stack(folder: Path, *, port: int, validity_s: int) -> Iterator[Stack
             children.callback(child.stop)
             return child
 
-        port = _free_port(port)
         # The responder first: the address that it got goes into the certificates.
         ca = _make_ca(folder)
         own = ("--folder", str(folder), "--validity-s", str(validity_s), "--exit-with-stdin")
         responder = start("responder", "-m", "proxy.lab.responder", *own)
         backend = start("backend", "-m", "proxy.lab.backend", "--exit-with-stdin")
-        responder_url, backend_url = responder.url(), backend.url()
-        config = _write_config(folder, ca, port=port, responder_url=responder_url, backend_url=backend_url)
-        run = (sys.executable, "-P", "-m", "proxy", "run", str(config))
-        proxy = start("proxy", "-m", "proxy.lab.leash", *run)
-        proxy.wait_until(lambda: _accepts(port))
-        yield Stack(folder, port, responder_url, backend_url, responder, backend, proxy)
+        yield Servers(folder, ca, responder.url(), backend.url(), responder, backend, start)
 
 
 def _environment() -> dict[str, str]:
@@ -165,7 +189,7 @@ def _environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _usable(folder: Path) -> Iterator[None]:
+def usable(folder: Path) -> Iterator[None]:
     """Tell what goes wrong in the folder, and what to do about it."""
     try:
         yield
@@ -179,7 +203,7 @@ def _usable(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Make the folder if need be, and keep other labs out of it; however this process ends, the lock ends too."""
-    with _usable(folder):
+    with usable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("wb")
     with lock:
@@ -191,7 +215,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _make_ca(folder: Path) -> LabCA:
-    with _usable(folder):
+    with usable(folder):
         if (folder / "root.pem").exists():
             return LabCA.load(folder)
         ca = LabCA.create(datetime.now(UTC))
@@ -199,13 +223,19 @@ def _make_ca(folder: Path) -> LabCA:
     return ca
 
 
-def _write_config(folder: Path, ca: LabCA, *, port: int, responder_url: str, backend_url: str) -> Path:
-    not_before = datetime.now(UTC).replace(microsecond=0) - BACKDATE
+def certificates_begin() -> datetime:
+    """From when on leaves are valid that are issued now."""
+    return datetime.now(UTC).replace(microsecond=0) - BACKDATE
+
+
+def _write_config(servers: Servers, port: int) -> Path:
+    folder, ca, responder_url = servers.folder, servers.ca, servers.responder_url
+    not_before = certificates_begin()
     # A path for each, so that the responder can be told to fail for one of them.
     certificates = [
         ca.issue(NAMES, key=key, ocsp_urls=[f"{responder_url}/{key}"], not_before=not_before) for key in ("ec", "rsa")
     ]
-    with _usable(folder):
+    with usable(folder):
         ca.write(folder)
     # A JSON string is a TOML string too.
     lines = [
@@ -213,18 +243,18 @@ def _write_config(folder: Path, ca: LabCA, *, port: int, responder_url: str, bac
         "",
         "[[site]]",
         'names = ["localhost", "lab.test"]',
-        f"upstream = {json.dumps(backend_url)}",
+        f"upstream = {json.dumps(servers.backend_url)}",
     ]
     for issued in certificates:
         chain, key = (json.dumps(str(folder / f"{issued.stem}.{end}")) for end in ("pem", "key"))
         lines += ["", "[[site.certificate]]", f"chain = {chain}", f"key = {key}"]
     config = folder / "lab.toml"
-    with _usable(folder):
+    with usable(folder):
         config.write_text("\n".join(lines) + "\n")
     return config
 
 
-def _free_port(wanted: int) -> int:
+def free_port(wanted: int) -> int:
     """Give the port if it is free; 0 gives any. Else another program there would be taken for the proxy."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -188,7 +188,7 @@ def test_a_hangup_ends_a_lab_that_does_not_ignore_it(lab_with):
         (["--after", "3s"], "--after and --for say when --fault begins and how long it lasts: name one"),
         (["--fault", "dns", "--scenario", "x"], "--fault and --scenario: leave out one of them"),
         (["--fault", "dns", "--once"], "--once ends before a fault can begin: leave out one of them"),
-        (["--json"], "--json is for --list"),
+        (["--json"], "--json is for --list and --compare"),
         (["--scenario", "/nowhere.toml"], "/nowhere.toml: cannot read the configuration: No such file or directory"),
     ],
 )
