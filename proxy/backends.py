@@ -1,4 +1,4 @@
-"""From the settings of sites to the groups of servers that their requests go to, TLS contexts included."""
+"""From the settings of sites to the groups of servers that their requests go to, and what is changed on the way."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from proxy import hsts
 from proxy.errors import ConfigError
 from proxy.http.dial import BackendTls
+from proxy.http.fields import as_gateways_read
 from proxy.http.group import GroupPlan
 from proxy.http.health import HealthCheck
+from proxy.http.rewriting import Edit, Location, PathMap, Rewriting
+from proxy.http.routes import Routes
 from proxy.pem import read_certificates
 
 if TYPE_CHECKING:
@@ -30,6 +34,8 @@ class SiteGroups:
 
     default: GroupPlan
     routes: tuple[tuple[str, GroupPlan], ...] = ()
+    rewriting: Rewriting | None = None
+    """What is changed in heads; None: nothing."""
 
 
 def plan_groups(sites: Mapping[int, LoadedSite]) -> tuple[dict[int, SiteGroups], list[Problem]]:
@@ -55,8 +61,45 @@ def plan_groups(sites: Mapping[int, LoadedSite]) -> tuple[dict[int, SiteGroups],
                 (route.prefix, _group(route.upstream, route.balance or settings.balance, tls, check))
                 for route in settings.route
             ),
+            rewriting_of(settings),
         )
     return planned, problems
+
+
+def rewriting_of(site: Site) -> Rewriting | None:
+    """Say what a site changes in heads; None: nothing."""
+    response = [
+        Edit(edit.action, edit.name.lower().encode(), edit.name.encode(), edit.value.encode())
+        for edit in site.response_header
+    ]
+    if strict_transport := hsts.value(site):
+        response.append(Edit("set", hsts.NAME.lower().encode(), hsts.NAME.encode(), strict_transport.encode()))
+    rewriting = Rewriting(
+        site.preserve_host,
+        tuple(
+            Edit(edit.action, as_gateways_read(edit.name.encode()), edit.name.encode(), edit.value.encode())
+            for edit in site.request_header
+        ),
+        tuple(response),
+        tuple(
+            Location(each.url.rstrip("/").lower().encode(), each.path.rstrip("/").encode())
+            for each in site.location_rewrite
+        ),
+        _paths(site),
+    )
+    return None if rewriting == Rewriting() else rewriting
+
+
+def _paths(site: Site) -> Routes[PathMap | None] | None:
+    """With all prefixes, as the longest counts; and the site's own as one, so that its paths are judged as theirs."""
+    paths = {"/": site.upstream_path, **{route.prefix: route.upstream_path for route in site.route}}
+    if not any(paths.values()):
+        return None
+    maps = {
+        prefix: None if path is None else PathMap(prefix.rstrip("/").encode(), path.rstrip("/").encode())
+        for prefix, path in paths.items()
+    }
+    return Routes(maps.items(), None)
 
 
 def default_host(names: tuple[str, ...]) -> str:
@@ -70,6 +113,8 @@ def _group(
     """Leave out what makes no difference: equal plans share their connections."""
     if not any(server.address.is_tls for server in servers):
         tls = None
+    if not servers:
+        return GroupPlan(())
     if len(servers) == 1:
         return GroupPlan((servers[0]._replace(weight=1),), tls=tls)
     return GroupPlan(servers, balance, tls, check)
@@ -100,7 +145,7 @@ def _health_check(site: LoadedSite) -> HealthCheck | None:
         return None
     return HealthCheck(
         health.path,
-        default_host(site.names),
+        default_host(site.names) if site.settings.preserve_host else "",
         health.interval_s,
         health.timeout_s,
         health.healthy_after,

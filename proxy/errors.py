@@ -106,7 +106,7 @@ class FetchFailed(StapleproxyError):
 
 
 class ClientError(StapleproxyError):
-    """The client's request cannot be served: the 4xx or 501 status to answer with."""
+    """The client's request is not for the backend: the 4xx or 501 status to answer with; 200 to one that ends here."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(f"{status}: {detail}")
@@ -115,9 +115,13 @@ class ClientError(StapleproxyError):
 
 
 class UpstreamError(StapleproxyError):
-    """The upstream failed: the 502 or 504 status to answer with."""
+    """The upstream failed, or there is none: the 5xx or 404 status to answer with.
 
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(f"{status}: {detail}")
+    `seen` is what came from it: for the log, and nothing for clients.
+    """
+
+    def __init__(self, status: int, detail: str, seen: str = "") -> None:
+        super().__init__(f"{status}: {detail}{seen}")
         self.status = status
         self.detail = detail
+        self.seen = seen

@@ -1,4 +1,4 @@
-"""Strict-Transport-Security (RFC 6797): a site's own header goes before what its backend says, so that there is one.
+"""Strict-Transport-Security (RFC 6797): a site's own header stands in place of what its backend says.
 
 Of several a browser takes the first (section 8.1), and the operator of the front is who knows whether TLS will stay.
 """
@@ -10,26 +10,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from proxy.settings.modes import SiteModes
 
-_NAME = b"strict-transport-security:"
+NAME = "Strict-Transport-Security"
 
 
-def line(site: SiteModes) -> bytes:
-    """Write the header line for all answers of a site; empty: it has none, and a backend's own is left alone."""
+def value(site: SiteModes) -> str:
+    """Write the header's value for all answers of a site; empty: it has none, and a backend's own is left alone."""
     if site.hsts_max_age_s is None:
-        return b""
+        return ""
     directives = [f"max-age={site.hsts_max_age_s}"]
     if site.hsts_include_subdomains:
         directives.append("includeSubDomains")
     if site.hsts_preload:
         directives.append("preload")
-    return f"Strict-Transport-Security: {'; '.join(directives)}".encode("ascii")
-
-
-def put(answer: bytes, line: bytes) -> bytes:
-    """Put it into a final head, instead of what is there of it; `line` empty: leave the head as it is."""
-    if not line:
-        return answer
-    head, end, body = answer.partition(b"\r\n\r\n")
-    status, *lines = head.split(b"\r\n")
-    kept = [each for each in lines if not each.lower().startswith(_NAME)]
-    return b"\r\n".join([status, line, *kept]) + end + body
+    return "; ".join(directives)

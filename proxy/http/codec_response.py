@@ -9,7 +9,7 @@ from proxy.errors import UpstreamError
 from proxy.http.body import LengthReader
 from proxy.http.chunked import ChunkedReader
 from proxy.http.fields import RESPONSE_FIELDS, FieldError
-from proxy.http.head_response import KNOWN_RESPONSES, shown
+from proxy.http.head_response import KNOWN_RESPONSES, NO_STATUS_LINE, shown
 from proxy.http.messages import CHUNKED, END, LENGTH, NONE, UNTIL_CLOSE
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class ResponseDecoder:
     def _wait(self, data: bytes) -> None:
         """Keep the beginning of a head, if it can become one."""
         if not data.startswith(_BEGINNING[: len(data)]):
-            raise UpstreamError(502, f"the backend's answer does not begin as HTTP/1.1 does: {shown(data)}")
+            raise UpstreamError(502, NO_STATUS_LINE, shown(data))
         if len(data) > self._max_head_bytes:
             raise UpstreamError(502, f"the backend's head is over {self._max_head_bytes} bytes")
         self._partial = data

@@ -11,18 +11,19 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Protocol
 
-from proxy import hsts
 from proxy.errors import ClientError, UpstreamError
 from proxy.http.chunked import chunk, last_chunk
 from proxy.http.date import http_date
 from proxy.http.head_response import error_response, interim_to_client, response_to_client
 from proxy.http.messages import CHUNKED, NONE, UNTIL_CLOSE, End, ResponseHead
+from proxy.http.rewriting import host_of_backend, with_host
 
 if TYPE_CHECKING:
     import asyncio
 
     from proxy.accesslog.record import Entry
     from proxy.http.messages import Framing, RequestHead, ResponseEvent
+    from proxy.http.rewriting import Rewriting
     from proxy.http.upstream import Upstream, UpstreamConnection
 
 # Safe to send twice (RFC 9110 9.2.2). Only requests without a body are sent again: nothing has to be kept for it.
@@ -46,8 +47,9 @@ COMING, COMPLETE, RELAYED = RequestState  # as in messages.py
 class Front(Protocol):
     """The client's side, as an exchange sees it."""
 
-    hsts: bytes
+    rewriting: Rewriting | None
 
+    def host_of(self, request: RequestHead) -> bytes: ...
     def write(self, data: bytes) -> None: ...
     def advance(self) -> None: ...
     def switch(self) -> None: ...
@@ -210,7 +212,8 @@ class Exchange:
         keep_alive = self._keep_alive and self.request is COMPLETE and self._view.fields.version == "1.1"
         is_head = self._view.method == b"HEAD"
         answer = error_response(error.status, error.detail, is_head=is_head, keep_alive=keep_alive, date=http_date())
-        answer = hsts.put(answer, self._front.hsts)
+        if self._front.rewriting is not None:
+            answer = self._front.rewriting.answer(answer)
         if self._entry is not None:
             self._entry.add_refusal(error.status, answer)
         self._front.write(answer)
@@ -241,6 +244,9 @@ class Exchange:
 
     def _bind(self, upstream: UpstreamConnection) -> None:
         self._upstream = upstream
+        rewriting = self._front.rewriting
+        if rewriting is not None and not rewriting.preserve_host:
+            self._out[0] = with_host(self._head, host_of_backend(upstream.address))  # nothing has been sent yet
         if self._entry is not None:
             self._entry.ask_upstream(upstream.address)
         upstream.begin(self, self._view.method)
@@ -264,7 +270,8 @@ class Exchange:
         data, self._answer_framing = response_to_client(head, self._view, keep_alive=self._keep_alive, date=http_date)
         if self._answer_framing is UNTIL_CLOSE:
             self._keep_alive = False
-        data = hsts.put(data, self._front.hsts)
+        if self._front.rewriting is not None:
+            data = self._front.rewriting.answer(data, self._front.host_of(self._view))
         out.append(data)
         self.sent_head = True
         if self._entry is not None:

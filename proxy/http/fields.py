@@ -106,14 +106,15 @@ class Fields(dict[bytes, Field]):
         if match is None:
             raise FieldError("a header line is malformed")
         name, value = match[1], match[2].rstrip(b" \t")
-        field = Field(self._kind(name.lower()), name.lower(), value, b"%b: %b\r\n" % (name, value))
+        field = Field(self.kind(name.lower()), name.lower(), value, b"%b: %b\r\n" % (name, value))
         if len(line) <= MAX_REMEMBERED_BYTES and not is_secret(field):
             if len(self) >= MAX_REMEMBERED:
                 self.clear()
             self[line] = field
         return field
 
-    def _kind(self, name: bytes) -> int:
+    def kind(self, name: bytes) -> int:
+        """What is to be done with a header of this name, in lower case."""
         if not self._is_request:
             return _RESPONSE_KINDS.get(name, PASS)
         if is_ours(name):
@@ -127,6 +128,11 @@ class Fields(dict[bytes, Field]):
 
 REQUEST_FIELDS = Fields(is_request=True)
 RESPONSE_FIELDS = Fields(is_request=False)
+
+
+def as_gateways_read(name: bytes) -> bytes:
+    """The name of a request's header, in lower case, as CGI and WSGI tell names apart: not by "-" and "_"."""
+    return name.lower().replace(b"_", b"-")
 
 
 def is_secret(field: Field) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from proxy.http.fields import Field
+    from proxy.http.rewriting import Rewriting
     from proxy.names import NameTable
 
 Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
@@ -47,6 +48,10 @@ class Client:
     """Those that are served; None: any."""
     certificate_lines: bytes
     """What `proxy.clientcerts` says of its certificate; empty: the site asks for none."""
+    rewriting: Rewriting | None
+    """What the site changes in requests; None: nothing."""
+    is_usual: bool
+    """Not trusted, and nothing is changed: the head is written the short way."""
 
     @classmethod
     def of(
@@ -56,16 +61,19 @@ class Client:
         hosts: NameTable[bool] | None = None,
         trusted: Networks = (),
         certificate_lines: bytes = b"",
+        rewriting: Rewriting | None = None,
     ) -> Client:
         """`peer_host` is the client's address."""
         address = peer_host.encode("ascii", "replace")
         lines = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: https\r\n%b" % (address, certificate_lines)
         believed = bool(trusted) and is_trusted(peer_host, trusted)
-        return cls(address, lines, believed, default_host.encode("ascii", "replace"), hosts, certificate_lines)
+        host = default_host.encode("ascii", "replace")
+        is_usual = not believed and (rewriting is None or not rewriting.is_of_requests)
+        return cls(address, lines, believed, host, hosts, certificate_lines, rewriting, is_usual)
 
 
 def told_by_proxy(client: Client, host: bytes, fields: Sequence[Field]) -> bytes:
-    """The lines for the backend when the client is a trusted proxy; `fields` are what it says itself."""
+    """The lines for the backend, where `fields` are what a trusted proxy, or the operator, says of the client."""
     lines, chain = [], []
     names = set()
     for field in fields:

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from proxy import hsts
 from proxy.deadlines import NEVER
 from proxy.errors import ClientError
 from proxy.http.codec import RequestDecoder
 from proxy.http.date import http_date
 from proxy.http.exchange import COMPLETE, RELAYED, Exchange
 from proxy.http.forwarded import Client
-from proxy.http.head_request import request_to_upstream
+from proxy.http.head_request import host_of, request_to_upstream
 from proxy.http.head_response import error_response
 from proxy.http.messages import End, RequestHead
 from proxy.http.patience import Patience
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from proxy.accesslog.trail import Trail
     from proxy.http.forwarded import Networks
     from proxy.http.messages import RequestEvent
+    from proxy.http.rewriting import Rewriting
     from proxy.http.routes import Routes
     from proxy.http.upstream import Upstream
     from proxy.names import NameTable
@@ -60,8 +60,8 @@ class Frontend:
     """One client connection's HTTP.
 
     `default_host` stands in where HTTP/1.0 names none, `hosts` are those served (None: any); `trusted_proxies` may say
-    who their clients are; `certificate_lines` tell the backend of the client's certificate, `hsts_line` is for each
-    answer; with `is_draining` the next request is the last.
+    who their clients are; `certificate_lines` tell the backend of the client's certificate; `rewriting` is what
+    the site changes in heads (None: nothing); with `is_draining` the next request is the last.
     """
 
     __slots__ = (
@@ -86,7 +86,7 @@ class Frontend:
         "_trail",
         "_transport",
         "_trusted_proxies",
-        "hsts",
+        "rewriting",
     )
 
     def __init__(
@@ -98,7 +98,7 @@ class Frontend:
         *,
         trusted_proxies: Networks = (),
         certificate_lines: bytes = b"",
-        hsts_line: bytes = b"",
+        rewriting: Rewriting | None = None,
         trail: Trail | None = None,
         is_draining: bool = False,
     ) -> None:
@@ -110,7 +110,7 @@ class Frontend:
         self._client: Client | None = None
         self._trusted_proxies = trusted_proxies
         self._certificate_lines = certificate_lines
-        self.hsts = hsts_line
+        self.rewriting = rewriting
         self._decoder = RequestDecoder(settings.max_head_bytes, settings.max_headers, settings.max_target_bytes)
         self._requests_left = settings.max_requests_per_connection
         self._last_at = NEVER  # a request after that is the last
@@ -130,7 +130,12 @@ class Frontend:
     def connection_made(self, transport: Transport) -> None:
         self._transport = transport
         self._client = Client.of(
-            transport.peer_host, self._default_host, self._hosts, self._trusted_proxies, self._certificate_lines
+            transport.peer_host,
+            self._default_host,
+            self._hosts,
+            self._trusted_proxies,
+            self._certificate_lines,
+            self.rewriting,
         )
         now = transport.now()
         transport.deadline_at = now + self._settings.head_timeout_s
@@ -317,7 +322,8 @@ class Frontend:
             self.cut()
             return
         answer = error_response(fault.status, fault.detail, is_head=is_head, keep_alive=False, date=http_date())
-        answer = hsts.put(answer, self.hsts)
+        if self.rewriting is not None:
+            answer = self.rewriting.answer(answer)
         if self._trail is not None and self._transport is not None:
             if self._entry is None:
                 self._entry = self._trail.begin(None, self._transport.now)
@@ -349,6 +355,11 @@ class Frontend:
             self._trail.end(entry, self._patience.received_bytes)
 
     # The exchange calls these.
+
+    def host_of(self, request: RequestHead) -> bytes:
+        """What the client has asked for by this name."""
+        assert self._client is not None  # set when the connection was made
+        return host_of(request, self._client.default_host)
 
     def write(self, data: bytes) -> None:
         """Send a part of the answer."""

@@ -1,8 +1,8 @@
 """One or several servers that serve the same: which gets a request, and what happens when it cannot be reached.
 
 A request of which nothing has been sent goes to another server when one cannot be reached, refuses, or has no
-connection free. There are at most `_MAX_TRIES` of these, each bounded by `upstream_connect_timeout_s`: once for a free
-connection, once to make one.
+connection free. There are at most `upstream_max_tries` of these, each bounded by `upstream_connect_timeout_s`: once for
+a free connection, once to make one.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from proxy.settings.http import HttpSettings
     from proxy.settings.upstreams import Balance, UpstreamServer
 
-_MAX_TRIES = 3
-
 
 @dataclass(frozen=True, slots=True)
 class GroupPlan:
@@ -42,11 +40,33 @@ class GroupPlan:
 
 def open_group(
     plan: GroupPlan, settings: HttpSettings, deadlines: Deadlines, loop: asyncio.AbstractEventLoop
-) -> UpstreamPool | UpstreamGroup:
+) -> UpstreamPool | UpstreamGroup | Nowhere:
     """Make what requests are given to; a single server needs no choice."""
+    if not plan.servers:
+        return Nowhere(loop)
     if len(plan.servers) == 1:
         return UpstreamPool(plan.servers[0].address, settings, deadlines, loop, tls=plan.tls)
     return UpstreamGroup(plan, settings, deadlines, loop)
+
+
+class Nowhere:
+    """Stands where there is no server: each request is answered with 404."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def take(self) -> None:
+        """Have no connection, as a pool of which all are busy."""
+
+    def connect(self, done: Callable[[UpstreamConnection | UpstreamError], None]) -> asyncio.Task[None]:
+        """Say so, when the request has been read as far as it has come."""
+        return self._loop.create_task(self._refuse(done))
+
+    async def _refuse(self, done: Callable[[UpstreamConnection | UpstreamError], None]) -> None:
+        done(UpstreamError(404, "nothing is served here"))
+
+    def close(self) -> None:
+        """Have nothing to end."""
 
 
 class UpstreamGroup:
@@ -61,6 +81,7 @@ class UpstreamGroup:
             for address, weight in plan.servers
         )
         self._balance = plan.balance
+        self._max_tries = min(len(self.pools), settings.upstream_max_tries)
         self._loop = loop
         self._first: UpstreamPool | None = None  # chosen by `take`, which found nothing idle there
         self._tasks: set[asyncio.Task[None]] = set()
@@ -92,7 +113,7 @@ class UpstreamGroup:
             result = await pool.open()
             tried.append(pool)
             pool = None
-            if not isinstance(result, UpstreamError) or len(tried) >= min(len(self.pools), _MAX_TRIES):
+            if not isinstance(result, UpstreamError) or len(tried) >= self._max_tries:
                 done(result)
                 return
 

@@ -43,6 +43,8 @@ from proxy.http.forwarded import told_by_proxy
 from proxy.http.messages import CHUNKED, LENGTH, NONE, RequestFields
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from proxy.http.forwarded import Client
     from proxy.http.messages import RequestHead
 
@@ -51,6 +53,10 @@ _AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9._~!$&'()*+,;=-]++)(?:
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _SLASH = ord("/")
+_FORWARDS = re.compile(rb"[0-9]{1,9}")
+_LIMITED = frozenset({b"OPTIONS", b"TRACE"})
+_OTHER_METHODS = _LIMITED | {b"CONNECT"}
+"""With rules of their own."""
 
 # Upgrades that are not passed on. Behind a 101 for HTTP or TLS a client could send requests past every rule here
 # (h2c smuggling).
@@ -221,18 +227,55 @@ def request_to_upstream(head: RequestHead, client: Client) -> bytes:
     """The head for the backend, in HTTP/1.1; the body follows as `head.fields` say. Raises ClientError."""
     method, target, fields = head.method, head.target, head.fields
     host = _hosts[client.default_host if fields.host is None else fields.host]
-    if target[0] != _SLASH or method == b"CONNECT" or b"#" in target:
+    lines = fields.lines
+    if target[0] != _SLASH or method in _OTHER_METHODS or b"#" in target:
         target, authority = _split_target(method, target)
         if authority is not None:
             host = _hosts[authority]
+        if method in _LIMITED:
+            lines = _one_forward_less(method, fields)
     if client.hosts is not None and not client.hosts.lookup(_name_in(host)):
         raise ClientError(421, "this host is not served on a connection that was made for another")
-    if client.is_trusted:
-        told = told_by_proxy(client, host, fields.forwarded)
-    else:
+    if client.is_usual:
         told = b"%bX-Forwarded-Host: %b\r\n" % (client.lines, host)
+    else:
+        forwarded: Sequence[Field] = fields.forwarded if client.is_trusted else ()
+        if client.rewriting is not None:
+            target = client.rewriting.target(target)
+            forwarded, lines = client.rewriting.fields(forwarded, lines)
+        told = told_by_proxy(client, host, forwarded)
     via = b"Via: 1.1 stapleproxy" if fields.version == "1.1" else b"Via: 1.0 stapleproxy"
-    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b\r\n\r\n" % (method, target, host, told, fields.lines, via)
+    return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%b\r\n\r\n" % (method, target, host, told, lines, via)
+
+
+def host_of(head: RequestHead, default_host: bytes) -> bytes:
+    """The host that a request asked, which has been passed on."""
+    authority = _split_target(head.method, head.target)[1]
+    if authority is None:
+        authority = default_host if head.fields.host is None else head.fields.host
+    return _hosts[authority]
+
+
+def _one_forward_less(method: bytes, fields: RequestFields) -> bytes:
+    """The fields of OPTIONS or TRACE with Max-Forwards counted down (RFC 9110 7.6.2). ClientError at its end."""
+    if method == b"TRACE" and (fields.framing is CHUNKED or fields.length):  # RFC 9110 9.3.8
+        raise ClientError(400, "TRACE has no body")
+    if b"max-forwards" not in fields.lines.lower():
+        return fields.lines
+    lines = fields.lines.split(b"\r\n")
+    places = [at for at, line in enumerate(lines) if line.lower().startswith(b"max-forwards:")]
+    if not places:
+        return fields.lines
+    value = lines[places[0]].partition(b": ")[2]
+    if len(places) > 1 or _FORWARDS.fullmatch(value) is None:
+        raise ClientError(400, "Max-Forwards is not a number")
+    left = int(value)
+    if not left and method == b"OPTIONS":
+        raise ClientError(200, "this is as far as Max-Forwards lets it go")
+    if not left:  # not echoed, as Apache would: what came may hold cookies, and scripts could read them (XST)
+        raise ClientError(405, "TRACE is not answered here")
+    lines[places[0]] = b"Max-Forwards: %d" % (left - 1)
+    return b"\r\n".join(lines)
 
 
 def _name_in(host: bytes) -> str:
@@ -246,7 +289,7 @@ def _split_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
         raise ClientError(501, "CONNECT is not served here")
     if b"#" in target:
         raise ClientError(400, "a request target has no fragment")
-    if target == b"*" and method == b"OPTIONS":
+    if target[0] == _SLASH or (target == b"*" and method == b"OPTIONS"):
         return target, None
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute is None:

@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from proxy.http.messages import Framing, RequestHead
 
 REASONS = {
+    200: "OK",
     400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
     408: "Request Timeout",
     413: "Content Too Large",
     414: "URI Too Long",
@@ -49,6 +52,10 @@ REASONS = {
     505: "HTTP Version Not Supported",
 }
 """All that we say ourselves."""
+
+NO_STATUS_LINE = "the backend's answer does not begin as HTTP/1.1 does"
+_ALLOW = b"Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n"
+"""To OPTIONS, and with 405 (RFC 9110 9.3.7, 15.5.6)."""
 
 # RFC 9112 4. Many servers leave out the space before an empty reason; nobody reads that differently.
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t -~\x80-\xff]*+))?")
@@ -77,7 +84,7 @@ KNOWN_RESPONSES = _Known()
 def _judge(status_line: bytes, fields: list[Field]) -> ResponseHead:
     match = _STATUS_LINE.fullmatch(status_line)
     if match is None:
-        raise UpstreamError(502, f"the backend's answer does not begin as HTTP/1.1 does: {shown(status_line)}")
+        raise UpstreamError(502, NO_STATUS_LINE, shown(status_line))
     is_1_1, status, reason = match[1] == b"1", int(match[2]), match[3] or b""
     framing, length = UNTIL_CLOSE, -1
     options: set[bytes] = set()
@@ -117,8 +124,8 @@ def _judge(status_line: bytes, fields: list[Field]) -> ResponseHead:
 
 
 def shown(data: bytes) -> str:
-    """The beginning of what came, for a message."""
-    return repr(data[:40].decode("latin-1"))
+    """The beginning of what came, for the end of a line in the log."""
+    return f": {data[:40].decode('latin-1')!r}"
 
 
 def response_to_client(
@@ -165,11 +172,15 @@ def interim_to_client(head: ResponseHead) -> bytes:
 def error_response(status: int, detail: str, *, is_head: bool, keep_alive: bool, date: bytes) -> bytes:
     """A whole answer of our own, with a short body for a person."""
     body = f"{status} {REASONS[status]}: {detail}\n".encode()
-    head = b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b\r\n" % (
-        status,
-        REASONS[status].encode(),
-        date,
-        len(body),
-        b"" if keep_alive else b"Connection: close\r\n",
+    head = (
+        b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n%b%b\r\n"
+        % (
+            status,
+            REASONS[status].encode(),
+            date,
+            len(body),
+            _ALLOW if status in {200, 405} else b"",
+            b"" if keep_alive else b"Connection: close\r\n",
+        )
     )
     return head if is_head else head + body

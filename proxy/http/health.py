@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from proxy.errors import UpstreamError
 from proxy.http.dial import dial
+from proxy.http.rewriting import host_of_backend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ class HealthCheck:
 
     path: str
     host: str
+    """Empty: the server's own."""
     interval_s: float
     timeout_s: float
     healthy_after: int
@@ -52,8 +54,9 @@ async def ask(pool: UpstreamPool, check: HealthCheck) -> str | None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(_MAX_LINE_BYTES, loop)
     # Without keep-alive: a check is to find out whether a new connection is served.
+    host = check.host or host_of_backend(str(pool.address)).decode("ascii")
     request = (
-        f"GET {check.path} HTTP/1.1\r\nHost: {check.host}\r\nUser-Agent: stapleproxy\r\nX-Forwarded-Proto: https\r\n"
+        f"GET {check.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: stapleproxy\r\nX-Forwarded-Proto: https\r\n"
         "Accept: */*\r\nConnection: close\r\n\r\n"
     )
     transport: asyncio.Transport | None = None

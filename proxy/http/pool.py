@@ -195,7 +195,9 @@ class UpstreamPool:
         """Log the first failure of a row, and when it is left out; the first success after it is logged too."""
         if not self.is_failing:
             self.is_failing = True
-            _log.warning("upstream %s fails: %s; logged once until it works again", self.address, error.detail)
+            _log.warning(
+                "upstream %s fails: %s; logged once until it works again", self.address, error.detail + error.seen
+            )
         if is_its_fault:
             pause_s = self.standing.fail(self.now())
             if pause_s is not None and self.standing.ejections == 1:

@@ -159,6 +159,10 @@ class UpstreamConnection(asyncio.Protocol):
         if owner is not None:
             owner.on_upstream_error(UpstreamError(504, "the backend did not answer in time"))
 
+    def abort(self) -> None:
+        """Cut the connection; its owner hears of it."""
+        self._raw.abort()
+
     def _set_deadline(self) -> None:
         """Count the time from now, if it is the backend who is waited for and not the client."""
         is_its_turn = self._is_request_complete or self._is_write_paused

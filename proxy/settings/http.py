@@ -57,6 +57,12 @@ class HttpSettings(Model):
     upstream_max_waiting: Whole = Field(
         1024, ge=0, le=65_536, description="requests per worker and backend that wait for a connection: 503 beyond"
     )
+    upstream_max_tries: Whole = Field(
+        3,
+        ge=1,
+        le=100,
+        description="of several backends so many are tried for one request, and the last one's error told",
+    )
     upstream_max_fails: Whole = Field(
         3, ge=0, le=1000, description="failures in a row after which one of several backends is left out; 0: never"
     )

@@ -16,6 +16,7 @@ from proxy.settings.base import Model, ordered
 from proxy.settings.http import HttpSettings
 from proxy.settings.limits import AccessLogSettings, LimitSettings
 from proxy.settings.modes import ProxyProtocolSettings, RedirectSettings, SiteModes, TcpSettings
+from proxy.settings.rewriting import SiteRewriting
 from proxy.settings.stapling_httpd import HttpdStapling, Profile, SiteHttpdStapling
 from proxy.settings.upstreams import Balance, Routes, SiteHealth, Upstreams
 from proxy.settings.values import (
@@ -43,6 +44,9 @@ class CertificateFiles(Model):
 
     chain: FileName = Field(description="PEM: the certificate, then the intermediates that clients need")
     key: FileName = Field(description="PEM: the private key, without a passphrase")
+    intermediates: FileName | None = Field(
+        None, description="PEM: what clients need besides the certificate, when it is not in the chain"
+    )
     issuer: FileName | None = Field(None, description="PEM: the issuer's certificate, when it is not in the chain")
     staple: FileName | None = Field(None, description="DER: an OCSP response to staple, read again when it changes")
 
@@ -173,7 +177,7 @@ class AdminSettings(Model):
     )
 
 
-class Site(SiteModes):
+class Site(SiteModes, SiteRewriting):
     """One host, or some hosts with one certificate and one backend."""
 
     names: tuple[HostName, ...] = Field(
@@ -186,7 +190,7 @@ class Site(SiteModes):
     certificate: tuple[CertificateFiles, ...] = Field(min_length=1, max_length=4, description="chain and key")
     upstream: Upstreams = Field(
         description="the backend: http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT or unix:/PATH; "
-        "or a list of these, or of { url, weight }"
+        "or a list of these, or of { url, weight }; with [] requests are answered 404"
     )
     balance: Balance = Field("round-robin", description="which of several backends is next")
     upstream_ca: FileName | None = Field(

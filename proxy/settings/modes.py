@@ -9,6 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from proxy.errors import Problem
 from proxy.settings.base import Model
+from proxy.settings.rewriting import SiteRewriting
 from proxy.settings.values import NOT_REPEATED, FileName, Flag, ListenAddresses, Seconds, TrustedNetwork, Whole
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Mode = Literal["http", "tcp"]
 ProxyProtocol = Literal["none", "v1", "v2"]
 
+_ONLY_HTTP = ("route", "hsts_max_age_s", "hsts_include_subdomains", "hsts_preload", "upstream_ca", "upstream_name")
 _MIN_PRELOAD_S = 31_536_000
 """hstspreload.org takes no less than a year."""
 
@@ -112,13 +114,15 @@ def contradictions(settings: Settings) -> Iterator[Problem]:
 
 def _of_tcp(site: Site) -> Iterator[tuple[str, str]]:
     no_http = 'is about HTTP, and this site has mode = "tcp": leave it out'
-    for key in ("route", "hsts_max_age_s", "hsts_include_subdomains", "hsts_preload", "upstream_ca", "upstream_name"):
+    for key in (*_ONLY_HTTP, *SiteRewriting.model_fields):
         if getattr(site, key) != type(site).model_fields[key].default:
             yield key, no_http
     if site.health.path is not None:
         yield "health.path", no_http
     if site.balance != "round-robin" or any(server.weight != 1 for server in site.upstream):
         yield "upstream", 'with mode = "tcp" the backends get connections in turn: leave out weights and balance'
+    if not site.upstream:
+        yield "upstream", 'with mode = "tcp" there must be a backend: write tcp://HOST:PORT or unix:/PATH'
     if any(not (server.address.is_raw or server.address.path) for server in site.upstream):
         yield "upstream", 'with mode = "tcp" write tcp://HOST:PORT or unix:/PATH'
 

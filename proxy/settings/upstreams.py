@@ -35,8 +35,8 @@ class UpstreamServer(NamedTuple):
 def _parse_upstreams(value: object) -> tuple[UpstreamServer, ...]:
     if not isinstance(value, list | tuple) or isinstance(value, UpstreamAddress):
         return (UpstreamServer(parse_upstream(value)),)
-    if not 1 <= len(value) <= _MAX_SERVERS:
-        raise _mistake(f"must have from 1 to {_MAX_SERVERS} entries")
+    if len(value) > _MAX_SERVERS:
+        raise _mistake(f"must have at most {_MAX_SERVERS} entries")
     servers = tuple(_parse_entry(entry, number) for number, entry in enumerate(value, 1))
     counts = Counter(server.address for server in servers)
     if twice := next((address for address, count in counts.items() if count > 1), None):
@@ -87,6 +87,9 @@ class Route(Model):
     prefix: Prefix = Field(description="whole segments: /api/ is for /api and /api/x, not /apix; the longest wins")
     upstream: Upstreams = Field(description="as in [[site]]")
     balance: Balance | None = Field(None, description="as in [[site]]; unset: the site's")
+    upstream_path: Prefix | None = Field(
+        None, description="the backend gets this in place of the prefix; unset: paths go on as they are"
+    )
 
 
 def _check_routes(routes: tuple[Route, ...]) -> tuple[Route, ...]:

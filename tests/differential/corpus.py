@@ -230,6 +230,7 @@ def _lines() -> dict[str, bytes]:
         "Proxy": b"Proxy: http://evil/",
         "TE": b"TE: trailers, chunked\r\nConnection: TE",
         "Max-Forwards": b"Max-Forwards: 0",
+        "Max-Forwards twice": b"Max-Forwards: 1\r\nMax-Forwards: 2",
         "X-Forwarded-For": b"X-Forwarded-For: 10.0.0.1",
         "X-HTTP-Method-Override": b"X-HTTP-Method-Override: DELETE",
     }  # fmt: skip

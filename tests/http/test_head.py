@@ -136,6 +136,44 @@ def test_target_forms(target, method, line):
     assert lines(upstream(target=target, method=method))[0] == line
 
 
+@pytest.mark.parametrize("method", [b"OPTIONS", b"TRACE"])
+@pytest.mark.parametrize(("said", "told"), [(b"1", b"0"), (b"10", b"9"), (b"007", b"6"), (b"999999999", b"999999998")])
+def test_max_forwards_is_counted_down(method, said, told):
+    """RFC 9110 7.6.2; another header that speaks of it is none."""
+    data = upstream((b"X-Max-Forwards", b"0"), (b"max-forwards", said), method=method)
+    assert [line for line in lines(data) if b"ax-" in line] == [b"X-Max-Forwards: 0", b"Max-Forwards: " + told]
+
+
+@pytest.mark.parametrize(
+    ("status", "method", "headers"),
+    [
+        (200, b"OPTIONS", [(b"Max-Forwards", b"0")]),
+        (405, b"TRACE", [(b"Max-Forwards", b"00")]),
+        *[(400, b"OPTIONS", [(b"Max-Forwards", value)]) for value in (b"", b"-1", b"1, 2", b"0x1", b"1" * 10)],
+        (400, b"TRACE", [(b"Max-Forwards", b"1"), (b"max-forwards", b"1")]),
+        (400, b"TRACE", [(b"Content-Length", b"1")]),  # RFC 9110 9.3.8
+        (400, b"TRACE", [(b"Transfer-Encoding", b"chunked")]),
+    ],
+)
+def test_what_ends_here(status, method, headers):
+    """A proxy answers it, and passes nothing on."""
+    with pytest.raises(ClientError) as caught:
+        upstream(*headers, method=method)
+    assert caught.value.status == status
+
+
+@pytest.mark.parametrize(("method", "value"), [(b"GET", b"0"), (b"POST", b"x"), (b"PUT", b"1")])
+def test_max_forwards_of_other_methods_is_the_backends(method, value):
+    """RFC 9110 7.6.2: it may be ignored there."""
+    assert b"Max-Forwards: " + value in lines(upstream((b"Max-Forwards", value), method=method))
+
+
+def test_an_empty_trace_is_the_backends():
+    """And what only looks like the header in a value."""
+    data = upstream((b"Content-Length", b"0"), (b"A", b"Max-Forwards: 0"), method=b"TRACE")
+    assert b"A: Max-Forwards: 0" in lines(data)
+
+
 @pytest.mark.parametrize(
     ("status", "request_"),
     [
@@ -376,4 +414,5 @@ def test_an_error_page_is_a_whole_answer(status, keep_alive):
     assert f"Content-Length: {len(body)}".encode() in head.split(b"\r\n")
     assert b"Date: " + DATE in head.split(b"\r\n")  # RFC 9110 6.6.1
     assert (b"Connection: close" in head.split(b"\r\n")) is not keep_alive
+    assert (b"\r\nAllow: " in head) is (status in {200, 405})  # RFC 9110 9.3.7, 15.5.6
     assert error_response(status, "gone", is_head=True, keep_alive=keep_alive, date=DATE) == head + b"\r\n\r\n"

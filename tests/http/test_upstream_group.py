@@ -79,6 +79,14 @@ async def test_a_server_that_comes_back_is_used_again(world):
 
 
 @in_world
+async def test_how_many_are_tried_is_a_setting(world):
+    """Two of five."""
+    group = world.group(*[await world.nobody() for _ in range(5)], upstream_max_fails=0, upstream_max_tries=2)
+    assert (await world.ask(group)).status == 502
+    assert sum(pool.standing.fails for pool in group.pools) == 2
+
+
+@in_world
 async def test_tries_are_bounded_and_the_last_error_is_told(world):
     """Each server is asked once, and three at most."""
     group = world.group(*[await world.nobody() for _ in range(5)], upstream_max_fails=0)

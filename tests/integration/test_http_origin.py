@@ -77,6 +77,16 @@ def test_no_usable_answer_is_502_with_a_short_body(origin, proxy, name):
             assert client.ask().body == b"ok"
 
 
+def test_what_is_no_answer_is_shown_to_the_operator_alone(tmp_path, origin):
+    """It may be of another protocol, and nothing for strangers."""
+    with proxied(tmp_path, origin.url) as proxy:
+        for data in (b"-ERR secret\r\n\r\n", b"-ERR secret"):
+            with origin.does(once(data)):
+                answer = proxy.ask()
+            assert answer.body == b"502 Bad Gateway: the backend's answer does not begin as HTTP/1.1 does\n"
+        proxy.front.wait_for_log(r"fails: the backend's answer does not begin as HTTP/1.1 does: '-ERR secret'; logged")
+
+
 BROKEN_BODIES = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
     "chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",

@@ -134,7 +134,7 @@ def test_all_mistakes_at_once(problems):
         "site[1].certificate[1].key: is missing: PEM: the private key, without a passphrase",
         (
             "site[1].upstream: is missing: the backend: http://HOST:PORT, https://HOST:PORT, tcp://HOST:PORT or "
-            "unix:/PATH; or a list of these, or of { url, weight }"
+            "unix:/PATH; or a list of these, or of { url, weight }; with [] requests are answered 404"
         ),
         'site[1].stapling.enabled: must be true or false, found "yes"',
         "drain_timeout: unknown key: did you mean drain_timeout_s?",

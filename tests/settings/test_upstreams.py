@@ -33,10 +33,11 @@ def mistakes(http=None, **more) -> list[str]:
         ("http://a:1", [UpstreamServer(A)]),
         (["http://a:1", "https://b"], [UpstreamServer(A), UpstreamServer(B)]),
         ([{"url": "http://a:1", "weight": 3}, {"url": "https://b"}], [UpstreamServer(A, 3), UpstreamServer(B)]),
+        ([], []),
     ],
 )
-def test_one_backend_or_several(written, servers):
-    """A URL, a list of them, or tables with a weight, of the site as of a route."""
+def test_one_backend_or_several_or_none(written, servers):
+    """A URL, a list of them, tables with a weight, or an empty list; of the site as of a route."""
     assert site(upstream=written).upstream == tuple(servers)
     assert site(route=[{"prefix": "/x", "upstream": written}]).route[0].upstream == tuple(servers)
 
@@ -44,7 +45,7 @@ def test_one_backend_or_several(written, servers):
 @pytest.mark.parametrize(
     ("written", "what"),
     [
-        ([], "must have from 1 to 64 entries"),
+        ([f"http://a:{number}" for number in range(1, 66)], "must have at most 64 entries"),
         (["http://a:1", "b"], f"entry 2: {URL}"),
         (["http://a:1", "http://a:1/"], "http://a:1 is there more than once: give it a weight"),
         ([{"url": "http://a", "weight": 0}], "the weight of entry 1 must be a whole number from 1 to 1000"),
