@@ -6,12 +6,18 @@ are counted in tens of seconds.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
+
+from proxy.log import Seldom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_log = logging.getLogger("stapleproxy.deadlines")
+
 SWEEP_INTERVAL_S = 1.0
+_BUGS_TOLD_EVERY_S = 60.0
 NEVER = float("inf")
 
 
@@ -53,14 +59,18 @@ class Expiring(Protocol):
     def on_deadline(self) -> None:
         """Act on it. Called again at each sweep until the deadline is moved or the object discarded."""
 
+    def abort(self) -> None:
+        """Cut the connection."""
+
 
 class Deadlines:
     """The set of everything in one worker that waits."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_bugs", "_waiting")
 
     def __init__(self) -> None:
         self._waiting: set[Expiring] = set()
+        self._bugs = Seldom(_BUGS_TOLD_EVERY_S)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -77,7 +87,16 @@ class Deadlines:
         self._waiting.discard(item)
 
     def sweep(self, now: float) -> None:
-        """Tell each item that is late."""
+        """Tell each item that is late.
+
+        One that raises is cut, and the others are told all the same: else nobody here would be late any more.
+        """
         for item in [item for item in self._waiting if item.deadline_at <= now]:
             if item.deadline_at <= now and item in self._waiting:  # else by what another one's end has changed
-                item.on_deadline()
+                try:
+                    item.on_deadline()
+                except Exception:  # noqa: BLE001  # whatever it is, it is told here
+                    if self._bugs.is_due(now):  # many may be of one kind
+                        _log.exception("a bug: the end of a connection's time was not dealt with; it is cut")
+                    item.deadline_at = NEVER
+                    item.abort()

@@ -10,30 +10,28 @@ while the other takes no more, and while there is no backend yet.
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import socket
 import struct
-from functools import partial
-from itertools import count
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from proxy import proxyprotocol
-from proxy.deadlines import NEVER, Deadlines
+from proxy.accesslog.record import CLIENT_LEFT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import asyncio
 
+    from proxy.accesslog.record import Entry
+    from proxy.accesslog.trail import Trail
     from proxy.proxyprotocol import Endpoint
     from proxy.settings.modes import ProxyProtocol, TcpSettings
-    from proxy.settings.values import UpstreamAddress
+    from proxy.tunnel_backend import Backends
 
-_log = logging.getLogger("stapleproxy.upstream")
-
-_HIGH_WATER_BYTES = 65_536
-_FLUSH_S = 30.0
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER for no time at all: closing sends RST."""
+
+# What the access log says, which has one line a connection, as nginx's does of its streams: it was relayed, however it
+# ended, or no backend took it.
+_RELAYED, _NO_BACKEND = 200, 502
 
 
 class Transport(Protocol):
@@ -52,44 +50,11 @@ class Transport(Protocol):
     def now(self) -> float: ...
 
 
-class Backends:
-    """The servers of one site, each its turn; of one worker, which counts by `deadlines` what is open."""
-
-    def __init__(
-        self, addresses: Sequence[UpstreamAddress], deadlines: Deadlines, loop: asyncio.AbstractEventLoop
-    ) -> None:
-        self._addresses = tuple(addresses)
-        self._deadlines = deadlines
-        self._turns = count()
-        self._loop = loop
-
-    def connect(self, relay: Relay) -> asyncio.Task[None]:
-        """Connect to one of them, and tell `relay` when it is done, or that there is none."""
-        first = next(self._turns) % len(self._addresses)
-        return self._loop.create_task(self._connect(relay, self._addresses[first:] + self._addresses[:first]))
-
-    async def _connect(self, relay: Relay, addresses: Sequence[UpstreamAddress]) -> None:
-        make = partial(_Backend, relay, self._deadlines)
-        for address in addresses:
-            try:
-                async with asyncio.timeout(relay.settings.connect_timeout_s):
-                    if address.path:
-                        await self._loop.create_unix_connection(make, address.path)
-                    else:
-                        await self._loop.create_connection(make, address.host, address.port)
-                return
-            except OSError as error:  # TimeoutError is one, and says nothing
-                _log.warning("cannot connect to the backend %s: %s", address, error or "it did not answer in time")
-        relay.on_no_backend()
-
-    def end(self, backend: asyncio.Transport) -> None:
-        """Close a connection whose client has gone, when the backend has taken what is left for it, or not."""
-        backend.close()
-        self._loop.call_later(_FLUSH_S, backend.abort)
-
-
 class Relay:
-    """The protocol on a client's connection; `tls` is what a PROXY header of version 2 tells of it."""
+    """The protocol on a client's connection.
+
+    `tls` is what a PROXY header of version 2 tells of it, and `trail` leads to its line in the access log.
+    """
 
     __slots__ = (
         "_backend",
@@ -98,15 +63,23 @@ class Relay:
         "_client",
         "_client_is_done",
         "_connecting",
+        "_entry",
         "_header",
+        "_received_bytes",
         "_tls",
+        "_trail",
         "_unsent",
         "_unsent_bytes",
         "settings",
     )
 
     def __init__(
-        self, backends: Backends, settings: TcpSettings, header: ProxyProtocol, tls: proxyprotocol.Tls | None
+        self,
+        backends: Backends,
+        settings: TcpSettings,
+        header: ProxyProtocol,
+        tls: proxyprotocol.Tls | None,
+        trail: Trail | None = None,
     ) -> None:
         self.settings = settings
         self._backends = backends
@@ -121,11 +94,17 @@ class Relay:
         self._unsent_bytes = 0
         self._client_is_done = False
         self._backend_is_done = False
+        self._trail = trail
+        self._entry: Entry | None = None  # from the beginning to the end, where there is an access log
+        self._received_bytes = 0
 
     # The client's side.
 
     def connection_made(self, transport: Transport) -> None:
         self._client = transport
+        if self._trail is not None:
+            self._trail.connected(transport.endpoints())
+            self._entry = self._trail.begin(None, transport.now)
         if self._header == "v1":
             self._unsent.append(proxyprotocol.v1(*transport.endpoints()))
         elif self._header == "v2":
@@ -136,6 +115,7 @@ class Relay:
 
     def data_received(self, data: bytes) -> None:
         self._moved()
+        self._received_bytes += len(data)
         if self._backend is None:
             self._unsent.append(data)
         else:
@@ -151,6 +131,7 @@ class Relay:
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._client = None
+        self._end_entry()
         if self._connecting is not None:
             self._connecting.cancel()
         backend, self._backend = self._backend, None
@@ -187,8 +168,11 @@ class Relay:
 
     # The backend's side.
 
-    def on_connected(self, backend: asyncio.Transport) -> None:
+    def on_connected(self, backend: asyncio.Transport, address: str) -> None:
         self._connecting = None
+        if self._entry is not None:
+            self._entry.ask_upstream(address)
+            self._entry.status = _RELAYED
         if self._client is None:  # gone in the same moment
             backend.abort()
             return
@@ -204,12 +188,16 @@ class Relay:
 
     def on_no_backend(self) -> None:
         self._connecting = None
+        if self._entry is not None:
+            self._entry.status = _NO_BACKEND
         if self._client is not None:
             self._client.abort()
 
     def on_backend_data(self, data: bytes) -> None:
         if self._client is not None:
             self._moved()
+            if self._entry is not None:
+                self._entry.sent_bytes += len(data)
             self._client.write(data)
 
     def on_backend_end(self) -> None:
@@ -246,6 +234,13 @@ class Relay:
         else:
             self._backend.write_eof()
 
+    def _end_entry(self) -> None:
+        entry, self._entry = self._entry, None
+        if self._trail is not None and entry is not None:
+            entry.status = entry.status or CLIENT_LEFT
+            entry.is_whole = self._client_is_done and self._backend_is_done
+            self._trail.end(entry, self._received_bytes)
+
     def _moved(self) -> None:
         client = self._client
         if client is not None:
@@ -253,40 +248,3 @@ class Relay:
             self._unsent_bytes = client.unsent_bytes()
             if self._backend is not None:
                 self._unsent_bytes += self._backend.get_write_buffer_size()
-
-
-class _Backend(asyncio.Protocol):
-    """The other end of a relay, whose client's deadline is for both."""
-
-    __slots__ = ("_deadlines", "_relay", "deadline_at")
-
-    def __init__(self, relay: Relay, deadlines: Deadlines) -> None:
-        self._relay = relay
-        self._deadlines = deadlines
-        self.deadline_at = NEVER
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        backend = cast("asyncio.Transport", transport)
-        backend.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
-        self._deadlines.add(self)
-        self._relay.on_connected(backend)
-
-    def data_received(self, data: bytes) -> None:
-        self._relay.on_backend_data(data)
-
-    def eof_received(self) -> bool:
-        self._relay.on_backend_end()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._deadlines.discard(self)
-        self._relay.on_backend_lost(exc)
-
-    def on_deadline(self) -> None:
-        """There is none."""
-
-    def pause_writing(self) -> None:
-        self._relay.pause_client()
-
-    def resume_writing(self) -> None:
-        self._relay.resume_client()

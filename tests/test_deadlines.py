@@ -16,11 +16,15 @@ class Waiting:
     deadline_at: float
     told: list[float] = field(default_factory=list)
     forget: Deadlines | None = None
+    is_cut: bool = False
 
     def on_deadline(self) -> None:
         self.told.append(self.deadline_at)
         if self.forget is not None:
             self.forget.discard(self)
+
+    def abort(self) -> None:
+        self.is_cut = True
 
 
 def test_only_who_is_late_is_told():
@@ -67,6 +71,28 @@ def test_whom_an_others_end_has_given_time_or_discarded_is_not_told():
     deadlines.sweep(1.0)
     assert sum(len(each.told) for each in others) == 1
     assert gone.told == []
+
+
+def test_one_that_raises_is_cut_and_the_others_are_told(caplog):
+    """A bug of ours in one connection; it is told once, with its traceback, and the next sweeps are as ever."""
+    deadlines = Deadlines()
+
+    @dataclass(eq=False)
+    class Broken(Waiting):
+        def on_deadline(self) -> None:
+            super().on_deadline()
+            raise ZeroDivisionError
+
+    broken, others = [Broken(1.0) for _ in range(3)], [Waiting(1.0) for _ in range(8)]
+    for each in (*others[:4], *broken, *others[4:]):
+        deadlines.add(each)
+    deadlines.sweep(1.0)
+    deadlines.sweep(2.0)
+    assert [(each.is_cut, len(each.told)) for each in broken] == [(True, 1)] * 3
+    assert [(each.is_cut, len(each.told)) for each in others] == [(False, 2)] * 8
+    (told,) = caplog.records
+    assert told.exc_info is not None
+    assert told.exc_info[0] is ZeroDivisionError
 
 
 def test_a_trickle_is_too_slow_and_a_pace_is_kept():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.redirect import Answer, decide, usable_host, write
+from proxy.redirect_answer import Answer, decide, read, usable_host, write
 from proxy.settings.modes import RedirectSettings
 
 PLAIN = RedirectSettings()
@@ -16,7 +16,8 @@ CHALLENGE = "/.well-known/acme-challenge/"
 
 def ask(target: str, *lines: str, method: str = "GET", version: str = "1.1", settings=PLAIN) -> Answer:
     lines = lines or ("Host: www.test",)
-    return decide("\r\n".join([f"{method} {target} HTTP/{version}", *lines, "", ""]).encode("latin-1"), settings)
+    head = "\r\n".join([f"{method} {target} HTTP/{version}", *lines, "", ""]).encode("latin-1")
+    return decide(read(head), settings)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_host_stands_there_once(lines, version):
     "line", ["GET / HTTP/2.0", "GET /", "GET  / HTTP/1.1", "GET / x HTTP/1.1", "", "\0", "G(T / HTTP/1.1"]
 )
 def test_a_request_line_is_one(line):
-    assert decide(f"{line}\r\nHost: www.test\r\n\r\n".encode(), PLAIN).status == 400
+    assert decide(read(f"{line}\r\nHost: www.test\r\n\r\n".encode()), PLAIN).status == 400
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_challenges_are_files_with_plain_names():
 def test_no_bytes_raise_and_no_answer_has_a_line_too_many(data):
     """Whatever is sent, the answer's head has the fields that it should have."""
     for head in (data, b"GET / HTTP/1.1\r\nHost: " + data, b"GET /" + data + b" HTTP/1.1\r\nHost: a.test"):
-        lines = write(decide(head + b"\r\n\r\n", ACME)).partition(b"\r\n\r\n")[0].split(b"\r\n")
+        lines = write(decide(read(head + b"\r\n\r\n"), ACME)).partition(b"\r\n\r\n")[0].split(b"\r\n")
         names = [line.partition(b":")[0] for line in lines[1:]]
         assert names[:3] == [b"Content-Type", b"Content-Length", b"Connection"]
         assert set(names[3:]) <= {b"Location", b"Allow"}

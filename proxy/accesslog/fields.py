@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Callable
 from datetime import datetime
 
-from proxy.accesslog.record import Entry
+from proxy.accesslog.record import CLIENT_LEFT, Entry
 
 Value = bytes | str | int | float | None
 Get = Callable[[Entry], Value]
@@ -18,8 +18,6 @@ LocalTime = Callable[[float], datetime]
 """From unix time to the time of the place, aware."""
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_CLIENT_LEFT = 499
-"""What nginx has made usual for a request whose client did not wait for the answer."""
 
 
 def request_header(name: bytes) -> Get:
@@ -115,7 +113,7 @@ def _status(entry: Entry) -> Value:
 
 
 def _status_number(entry: Entry) -> int:
-    return entry.status or (_CLIENT_LEFT if entry.request is not None else 0)
+    return entry.status or (CLIENT_LEFT if entry.request is not None else 0)
 
 
 def _body_bytes(entry: Entry) -> int:
@@ -142,6 +140,11 @@ def _connection_state(entry: Entry) -> Value:
     if not entry.is_whole:
         return "X"
     return "+" if entry.is_kept else "-"
+
+
+def _of_tls(get: Get) -> Get:
+    """Nothing where a connection had no TLS."""
+    return lambda entry: None if entry.connection.is_plain else get(entry)
 
 
 def _of_certificate(attribute: str) -> Get:
@@ -178,16 +181,19 @@ _TABLE: tuple[tuple[str, str, Get], ...] = (
     ("args", "", _query),
     ("query_string", "", _query),
     ("server_protocol", "H", lambda e: None if e.request is None else f"HTTP/{e.request.fields.version}"),
-    ("scheme", "", lambda _: "https"),
-    ("https", "{HTTPS}x", lambda _: "on"),
+    ("scheme", "", lambda e: "http" if e.connection.is_plain else "https"),
+    ("https", "{HTTPS}x", _of_tls(lambda _: "on")),
+    ("protocol", "", lambda _: "TCP"),  # nginx's streams may be UDP
     ("host", "V", _host),
     ("status", "s", _status),
     ("body_bytes_sent", "B", _body_bytes),
     ("", "b", lambda e: _body_bytes(e) or None),
     ("bytes_sent", "O", lambda e: e.sent_bytes),
     ("request_length", "I", lambda e: e.received_bytes),
+    ("bytes_received", "", lambda e: e.received_bytes),
     ("", "S", lambda e: e.sent_bytes + e.received_bytes),
     ("request_time", "", _duration_s),
+    ("session_time", "", _duration_s),
     ("", "D", lambda e: round(_duration_s(e) * 1e6)),
     ("", "T", lambda e: int(_duration_s(e))),
     ("", "{s}T", lambda e: int(_duration_s(e))),
@@ -206,13 +212,13 @@ _TABLE: tuple[tuple[str, str, Get], ...] = (
     ("ssl_protocol", "{SSL_PROTOCOL}x", lambda e: e.connection.tls.protocol),
     ("ssl_cipher", "{SSL_CIPHER}x", lambda e: e.connection.tls.cipher),
     ("ssl_server_name", "{SSL_TLS_SNI}x", lambda e: e.connection.tls.server_name),
-    ("ssl_session_reused", "", lambda e: "r" if e.connection.tls.is_resumed else "."),
-    ("", "{SSL_SESSION_RESUMED}x", lambda e: "Resumed" if e.connection.tls.is_resumed else "Initial"),
+    ("ssl_session_reused", "", _of_tls(lambda e: "r" if e.connection.tls.is_resumed else ".")),
+    ("", "{SSL_SESSION_RESUMED}x", _of_tls(lambda e: "Resumed" if e.connection.tls.is_resumed else "Initial")),
     ("ssl_client_s_dn", "{SSL_CLIENT_S_DN}x", _of_certificate("subject")),
     ("ssl_client_i_dn", "{SSL_CLIENT_I_DN}x", _of_certificate("issuer")),
     ("ssl_client_serial", "{SSL_CLIENT_M_SERIAL}x", _of_certificate("serial")),
-    ("ssl_client_verify", "{SSL_CLIENT_VERIFY}x", _verified),
-    ("staple", "{STAPLE}x", lambda e: str(e.connection.tls.staple)),
+    ("ssl_client_verify", "{SSL_CLIENT_VERIFY}x", _of_tls(_verified)),
+    ("staple", "{STAPLE}x", _of_tls(lambda e: str(e.connection.tls.staple))),
     ("staple_age", "{STAPLE_AGE}x", lambda e: e.connection.tls.staple_age_s),
     ("staple_bytes", "{STAPLE_BYTES}x", lambda e: e.connection.tls.staple_bytes),
 )
@@ -290,7 +296,7 @@ JSON_FIELDS: tuple[tuple[str, Get | str], ...] = (
     ("ssl_protocol", NAMES["$ssl_protocol"]),
     ("ssl_cipher", NAMES["$ssl_cipher"]),
     ("ssl_server_name", NAMES["$ssl_server_name"]),
-    ("ssl_session_reused", lambda e: e.connection.tls.is_resumed),
+    ("ssl_session_reused", _of_tls(lambda e: e.connection.tls.is_resumed)),
     ("staple", NAMES["$staple"]),
     ("staple_age", NAMES["$staple_age"]),
     ("staple_bytes", NAMES["$staple_bytes"]),

@@ -1,5 +1,7 @@
 """What is known of a request when it is over: filled in by those who serve it, read by the fields of a log's format.
 
+In mode tcp, which knows no requests, a connection has one record, without a head and with the bytes that were relayed.
+
 Text of our own making is `str`, and whatever a client or a backend chose is `bytes`: that is how the formats know what
 must be escaped. Pure: times are told.
 """
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
+CLIENT_LEFT = 499
+"""What nginx has made usual for a client that did not wait for the answer."""
 _SWITCHING_PROTOCOLS = 101
 
 
@@ -70,6 +74,8 @@ class Connection:
     site: str = ""
     """The first name of the site that it came to."""
     requests: int = 0
+    is_plain: bool = False
+    """It came to the redirecting port: without TLS, and to no site."""
 
 
 class HeaderField(Protocol):

@@ -1,8 +1,9 @@
 """What one worker writes of its requests: facts in, lines out.
 
-Each request has a line, when it is over: answered, refused, or left by its client. So has a connection that is turned
-away for want of a staple, since nobody else would see it there; it has no request, and 000 for a status. Other
-handshakes that fail have none, as with nginx and Apache: they are told in the log at level debug.
+Each request has a line, when it is over: answered, refused, or left by its client; those to the redirecting port too.
+In mode tcp each connection has one. So has a connection that is turned away for want of a staple, since nobody else
+would see it there; it has no request, and 000 for a status. Other handshakes that fail have none, as with nginx and
+Apache: they are told in the log at level debug.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ class AccessLog:
         connection = Connection(number=next(self._numbers), pid=self._pid, tls=tls_of(session, time.time()), site=site)
         return Trail(self, connection)
 
+    def follow_plain(self) -> Trail:
+        """Follow a connection to the redirecting port."""
+        return Trail(self, Connection(number=next(self._numbers), pid=self._pid, is_plain=True))
+
     def add_refused(
         self, session: Session, site: str, endpoints: tuple[Endpoint, Endpoint], clock: Callable[[], float]
     ) -> None:
@@ -59,7 +64,7 @@ class AccessLog:
 
 
 class Trail:
-    """Of one connection: its frontend tells when a request begins and when it is over."""
+    """Of one connection: who serves it tells when a request begins and when it is over."""
 
     __slots__ = ("_log", "_told_bytes", "connection")
 
@@ -75,7 +80,7 @@ class Trail:
         self.connection.local = (local.host, local.port)
 
     def begin(self, request: RequestHead | None, clock: Callable[[], float]) -> Entry:
-        """Open the record of a request; None: of one that could not be read."""
+        """Open the record of a request; None: of one that could not be read, or of a connection in mode tcp."""
         self.connection.requests += 1
         return Entry(self.connection, clock, clock(), request)
 

@@ -40,7 +40,7 @@ class LimitSettings(Model):
 
 
 class AccessLogSettings(Model):
-    """One line a request."""
+    """One line a request, and in mode tcp one a connection."""
 
     path: FileName | None = Field(
         None, description="file to append to, opened again at SIGUSR1; - is standard output; unset: no access log"

@@ -138,6 +138,24 @@ def test_what_was_turned_away_before_any_request():
     assert line('%h %u "%r" %>s %b $ssl_protocol $staple $staple_age', entry) == '192.0.2.1 - "-" 000 - - refused -'
 
 
+def test_a_connection_in_mode_tcp():
+    """The format of the example in nginx's manual for streams; bytes are those inside TLS."""
+    entry = replace(ENTRY, request=None, response=None, head_bytes=0, upstream="tcp://127.0.0.1:25")
+    form = "$remote_addr [$time_local] $protocol $status $bytes_sent $bytes_received $session_time"
+    assert line(form, entry) == "192.0.2.1 [10/Oct/2000:13:55:37 -0700] TCP 200 2500 320 1.500"
+    assert line("$host $upstream_addr $staple", entry) == "www.example.com tcp://127.0.0.1:25 fresh"
+
+
+def test_a_request_without_tls_has_no_staple():
+    """Not even one that was not asked for; nor any other fact of a handshake."""
+    entry = replace(ENTRY, connection=replace(CONNECTION, tls=Tls(), site="", is_plain=True))
+    assert (
+        line("$scheme $https $staple $ssl_protocol $ssl_client_verify $ssl_session_reused", entry) == "http - - - - -"
+    )
+    told = json.loads(compile_format("json", local_time)(entry))
+    assert told["staple"] is told["ssl_protocol"] is told["ssl_session_reused"] is None
+
+
 def test_a_client_that_left_is_499_and_x():
     assert line("$status %X", replace(ENTRY, status=0, is_whole=False)) == "499 X"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import subprocess
 import threading
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 import pytest
 from integration import front
 from integration.clients import curl, s_client
+from integration.conftest import free_port
 from integration.front import wait_until
-from integration.peers import OK, Client, Proxied, backend, chunked, request, serve_ok
+from integration.peers import OK, PATIENCE_S, Client, Proxied, backend, chunked, request, serve_ok
 from integration.tables import proxied_with
 
 if TYPE_CHECKING:
@@ -224,6 +226,88 @@ def test_a_connection_that_is_refused_for_want_of_a_staple(lab, backend, tmp_pat
         wait_until(path.read_text)
         assert running.stop() == 0
     assert path.read_text() == "127.0.0.1 localhost [-] 000 refused\n"
+
+
+def relayed(folder: Path, lab, upstream: str, **settings) -> str:
+    """A configuration in mode tcp that logs to `access.log` in `folder`."""
+    files = lab.issue("localhost", "127.0.0.1", with_uri=False)
+    log = {"path": str(folder / "access.log"), "format": "json"}
+    return front.toml(front.site(upstream, files, mode="tcp"), access_log=log, **settings)
+
+
+def test_a_relayed_connection_is_one_line(lab, origin, tmp_path):
+    """When it is over: the bytes of both directions, how long it lasted, where it went, and the TLS under it."""
+
+    def script(visit):
+        visit.send(b"220 ready\r\n")
+        assert visit.read(6) == b"QUIT\r\n"
+        visit.sock.shutdown(socket.SHUT_WR)
+
+    upstream = origin.url.replace("http:", "tcp:")
+    with (
+        front.run(tmp_path, relayed(tmp_path, lab, upstream)) as running,
+        origin.does(script),
+        Client(running.port, lab.root) as client,
+    ):
+        assert client.line() == b"220 ready"
+        client.send(b"QUIT\r\n")
+        assert client.is_closed()
+        client.end()
+        (told,) = wait_for_lines(tmp_path / "access.log", 1)
+    assert (told["status"], told["request_completion"]) == (200, True)
+    assert (told["bytes_sent"], told["request_length"]) == (11, 6)
+    assert (told["request_method"], told["request_uri"], told["upstream_status"]) == (None, None, None)
+    assert (told["upstream_addr"], told["host"], told["remote_addr"]) == (upstream, "localhost", "127.0.0.1")
+    assert 0 <= told["upstream_response_time"] <= told["request_time"] < 20
+    assert (told["ssl_protocol"], told["staple"]) == ("TLSv1.3", "not-asked")
+
+
+def test_a_relayed_connection_that_is_cut_is_not_complete(lab, origin, tmp_path):
+    """It was relayed all the same: 200, as nginx writes of its streams."""
+
+    def script(visit):
+        visit.send(b"220 ready\r\n")
+        visit.is_closed()
+
+    upstream = origin.url.replace("http:", "tcp:")
+    with front.run(tmp_path, relayed(tmp_path, lab, upstream)) as running, origin.does(script):
+        with Client(running.port, lab.root) as client:
+            assert client.line() == b"220 ready"
+        (told,) = wait_for_lines(tmp_path / "access.log", 1)
+    assert (told["status"], told["request_completion"], told["bytes_sent"]) == (200, False, 11)
+
+
+def test_a_connection_that_no_backend_took_is_502(lab, tmp_path):
+    configuration = relayed(tmp_path, lab, f"tcp://127.0.0.1:{free_port()}")
+    with front.run(tmp_path, configuration) as running:
+        with Client(running.port, lab.root) as client:
+            assert client.is_cut()
+        (told,) = wait_for_lines(tmp_path / "access.log", 1)
+    assert (told["status"], told["upstream_addr"], told["bytes_sent"]) == (502, None, 0)
+
+
+def test_requests_to_the_redirecting_port_have_lines(lab, origin, tmp_path):
+    """With what was asked, what was said, and no word of TLS; one that could not be read is a line too."""
+    port, files, path = free_port(), lab.issue("localhost", with_uri=False), tmp_path / "access.log"
+    form = "$remote_addr [$request] $status $body_bytes_sent $request_length $scheme $host $http_user_agent $staple"
+    configuration = front.toml(
+        front.site(origin.url, files),
+        redirect={"listen": [f"127.0.0.1:{port}"]},
+        access_log={"path": str(path), "format": form},
+    )
+    asked = b"GET /x?y HTTP/1.1\r\nHost: www.test\r\nUser-Agent: me\r\n\r\n"
+    with front.run(tmp_path, configuration) as running:
+        bodies = []
+        for data in (asked, b"no request\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as sock:
+                sock.sendall(data)
+                bodies.append(len(sock.makefile("rb").read().partition(b"\r\n\r\n")[2]))
+        with socket.create_connection(("127.0.0.1", port), PATIENCE_S):
+            pass  # who asks nothing has no line
+        assert running.stop() == 0
+    first, second = path.read_text().splitlines()
+    assert first == f"127.0.0.1 [GET\\x20/x?y\\x20HTTP/1.1] 301 {bodies[0]} {len(asked)} http www.test me -"
+    assert second == f"127.0.0.1 [-] 400 {bodies[1]} 14 http - - -"
 
 
 def test_what_is_written_at_the_stop(backend, tmp_path):
