@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proxy import entrances
@@ -11,7 +12,7 @@ from proxy.identity import load_identity
 from proxy.settings import modes
 from proxy.settings.build import Right, build, what_is_right
 from proxy.settings.model import TlsSettings
-from proxy.settings.toml import in_file, parse_file
+from proxy.settings.source import read_source
 from proxy.sites import contradictions, read_issuers, read_sites
 from proxy.tls.context import SiteTls, build_contexts, check_algorithms
 
@@ -20,16 +21,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from proxy.settings.model import Settings
+    from proxy.settings.source import HttpdOptions, Source
     from proxy.sites import LoadedSite
 
 
-def read_file(path: Path) -> tuple[Settings, tuple[LoadedSite, ...]]:
-    """Read `path`; relative paths in it are relative to its folder. ConfigError names the file with each."""
-    data = parse_file(path)
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """A file that was read, with all that it names."""
+
+    source: Source
+    settings: Settings
+    sites: tuple[LoadedSite, ...]
+
+
+def read_file(path: Path, httpd: HttpdOptions | None = None) -> Configuration:
+    """Read `path`; relative paths in it are relative to its folder. ConfigError names file and place with each."""
+    source = read_source(path, httpd)
     try:
-        return read(data, folder=path.parent.absolute())
+        settings, sites = read(source.data, folder=source.folder)
     except ConfigError as error:
-        raise in_file(path, error) from None
+        raise source.located(error) from None
+    return Configuration(source, settings, sites)
 
 
 def read(data: Mapping[str, object], *, folder: Path) -> tuple[Settings, tuple[LoadedSite, ...]]:

@@ -17,6 +17,7 @@ _COMMANDS = {
     "run": "proxy.cli.run",
     "serve": "proxy.cli.serve",
     "check": "proxy.cli.check",
+    "convert": "proxy.cli.convert",
     "explain": "proxy.cli.explain",
     "staples": "proxy.cli.staples",
     "lab": "proxy.cli.lab",
@@ -58,4 +59,5 @@ def main() -> None:
       stapleproxy lab                       everything at once on this machine, to look at
       stapleproxy serve --cert chain.pem --key key.pem --upstream http://127.0.0.1:8000
       stapleproxy run stapleproxy.toml      the same from a file, with all settings
+      stapleproxy run site.conf             what Apache has in site.conf, and how its stapling looks to clients
     """  # noqa: D301  \b is click's mark for lines to leave as they are

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from proxy.cli.httpd_options import httpd_options
 from proxy.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -16,42 +17,48 @@ if TYPE_CHECKING:
 
     from proxy.identity import Identity
     from proxy.settings.model import Settings
+    from proxy.settings.source import HttpdOptions
+    from proxy.settings.upstreams import UpstreamServer
     from proxy.sites import LoadedSite
     from proxy.staples import Room
 
 
 @click.command(short_help="Find mistakes in a configuration file.")
 @click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
+@httpd_options("file")
+def check(file: Path, httpd: HttpdOptions | None) -> None:
     """Read the configuration FILE with its certificates and keys, say what would be served, and name all mistakes.
 
     Nothing is opened to the network and no responder is asked; `stapleproxy explain --live FILE` does that.
     The exit status is 2 if there is a mistake; a warning is none.
 
+    A FILE whose name ends with .conf is read as Apache's, as `stapleproxy run` does.
+
     \b
-    Example:
+    Examples:
       stapleproxy check /etc/stapleproxy/stapleproxy.toml
+      stapleproxy check --lenient /etc/apache2/apache2.conf
     """  # noqa: D301  \b is click's mark for lines to leave as they are
     from proxy.cache.layout import parse_argument
     from proxy.configuration import read_file, refused_by_openssl
-    from proxy.settings.toml import in_file
     from proxy.sites import site_warnings
     from proxy.staplefile import judge
     from proxy.staples import cache_line
 
-    settings, sites = read_file(file)
+    read = read_file(file, httpd)
+    source, settings, sites = read.source, read.settings, read.sites
     now = datetime.now(UTC)
     files = judge(sites, settings, now)
     refused = (*refused_by_openssl(dict(enumerate(sites)), settings.tls), *files.mistakes, *folder_problems(settings))
     if refused:
-        raise in_file(file, ConfigError(*refused))
+        raise source.located(ConfigError(*refused))
     room = _room(sites, settings)
     for line in describe(sites, settings, now):
         click.echo(line)
     click.echo(cache_line(parse_argument(settings.stapling.cache), str(room)))
-    warnings = (*site_warnings(sites, settings, now), *files.warnings, *cache_warnings(room))
+    warnings = (*source.warnings, *site_warnings(sites, settings, now), *files.warnings, *cache_warnings(room))
     for warning in (*warnings, *command_warnings(settings.stapling.on_event), *acme_warnings(settings)):
-        click.echo(f"{file}: warning: {warning}")
+        click.echo(source.warning(warning))
     click.echo(f"{file}: ok")
 
 
@@ -62,7 +69,7 @@ def describe(sites: tuple[LoadedSite, ...], settings: Settings, now: datetime) -
     yield from _front(settings)
     for index, site in enumerate(sites):
         default = " (default)" if index in default_sites(settings) else ""
-        yield f"{', '.join(site.names) or 'any name'}{default} -> {', '.join(map(str, site.settings.upstream))}"
+        yield f"{', '.join(site.names) or 'any name'}{default} -> {_servers(site.settings.upstream)}"
         if site.settings.listen:
             yield f"  on {', '.join(map(str, site.settings.listen))} only"
         yield from _ways(site)
@@ -135,7 +142,15 @@ def _ways(site: LoadedSite) -> Iterator[str]:
     """Say how a site's clients get to its backends, as far as it is not the plain way."""
     settings, ca = site.settings, site.client_ca
     for route in settings.route:
-        yield f"  {route.prefix} -> {', '.join(map(str, route.upstream))}"
+        yield f"  {route.prefix} -> {_servers(route.upstream)}{_path_there(route.upstream_path)}"
+    if settings.upstream_path is not None:
+        yield f"  / ->{_path_there(settings.upstream_path)}"
+    if not settings.preserve_host:
+        yield "  the backend gets its own name as Host"
+    for what, edits in (("request", settings.request_header), ("response", settings.response_header)):
+        yield from (f"  {what}: {edit.action} {edit.name}" for edit in edits)
+    for each in settings.location_rewrite:
+        yield f"  Location {each.url} becomes {each.path}"
     if settings.mode == "tcp":
         header = "no PROXY header" if settings.proxy_protocol == "none" else f"PROXY header {settings.proxy_protocol}"
         alpn = f", ALPN {', '.join(settings.alpn)}" if settings.alpn else ""
@@ -144,6 +159,14 @@ def _ways(site: LoadedSite) -> Iterator[str]:
         kind = "required" if ca.is_required else "optional"
         crl = f"CRLs of {settings.client_certificate.crl}" if ca.crls else "no CRL"
         yield f"  client certificates are {kind}: CAs of {settings.client_certificate.ca}, {crl}; no session resumes"
+
+
+def _servers(servers: tuple[UpstreamServer, ...]) -> str:
+    return ", ".join(map(str, servers)) or "no backend: 404"
+
+
+def _path_there(path: str | None) -> str:
+    return "" if path is None else f" {path} of the backend"
 
 
 def _room(sites: tuple[LoadedSite, ...], settings: Settings) -> Room:

@@ -24,6 +24,7 @@ from proxy.cache.entries import whole_entries
 from proxy.cache.layout import parse_argument
 from proxy.cache.segment import Segment
 from proxy.cli.console import make_console
+from proxy.cli.httpd_options import httpd_options
 from proxy.configuration import read_file
 from proxy.errors import ConfigError, FetchFailed, Problem, StartError
 from proxy.explain import (
@@ -51,6 +52,7 @@ from proxy.ocsp.response import Rules
 from proxy.ocsp.signer import PARSE_ERRORS
 from proxy.pem import read_certificates
 from proxy.settings.model import StaplingSettings
+from proxy.settings.source import CONF_SUFFIX
 from proxy.settings.values import host_port
 from proxy.sites import NotStapled, on_revoked, responder_urls, why_not_stapled
 
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 
     from proxy.forecast import Forecast
     from proxy.settings.model import Settings
+    from proxy.settings.source import HttpdOptions
     from proxy.sites import LoadedSite
 
 CONNECT_WITHIN_S = 10.0
@@ -90,11 +93,15 @@ class Target:
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 @click.option("--name", help="Server name to ask HOST:PORT for.  [default: HOST]")
+@httpd_options("target")
 @click.pass_context
-def explain(ctx: click.Context, target: str, *, live: bool, as_json: bool, name: str | None) -> None:
+def explain(
+    ctx: click.Context, target: str, *, live: bool, as_json: bool, name: str | None, httpd: HttpdOptions | None
+) -> None:
     """Tell what stapling needs and whether it has it.
 
-    TARGET is a PEM file, a configuration (.toml), HOST:PORT or an https URL; a HOST alone means port 443.
+    TARGET is a PEM file, a configuration (.toml, or .conf for Apache's), HOST:PORT or an https URL; a HOST
+    alone means port 443.
 
     Exit status: 0; with --live 1 if something that should be stapled would not be; 2 if TARGET cannot be read.
 
@@ -104,7 +111,7 @@ def explain(ctx: click.Context, target: str, *, live: bool, as_json: bool, name:
       stapleproxy explain --live /etc/stapleproxy/stapleproxy.toml
       stapleproxy explain --live --json www.example.com:443
     """  # noqa: D301  \b is click's mark for lines to leave as they are
-    read = read_target(target, name)
+    read = read_target(target, name, httpd)
     explained = asyncio.run(examine(read, live=live))
     if as_json:
         click.echo(json.dumps(to_json(target, read.kind, explained, read.forecast), indent=2))
@@ -115,11 +122,11 @@ def explain(ctx: click.Context, target: str, *, live: bool, as_json: bool, name:
     ctx.exit(1 if live and any(each.is_failing for each in explained) else 0)
 
 
-def read_target(target: str, name: str | None) -> Target:
+def read_target(target: str, name: str | None, httpd: HttpdOptions | None) -> Target:
     """Find out what the target is, and read it. Raises ConfigError."""
     path = Path(target)
-    if path.suffix == ".toml":
-        return read_configuration(path)
+    if path.suffix in {".toml", CONF_SUFFIX}:
+        return read_configuration(path, httpd)
     if exists(path):
         chain = read_certificates(path, where="")
         with certificate_readable(target):
@@ -127,7 +134,7 @@ def read_target(target: str, name: str | None) -> Target:
     address = server_address(target)
     if address is None:
         raise ConfigError(
-            Problem(target, "no such file, and not HOST:PORT: give a PEM file, a .toml file or HOST:PORT")
+            Problem(target, "no such file, and not HOST:PORT: give a PEM file, a .toml or .conf file, or HOST:PORT")
         )
     return read_server(target, *address, name)
 
@@ -164,8 +171,9 @@ def certificate_readable(source: str) -> Iterator[None]:
         raise ConfigError(Problem(source, what)) from error
 
 
-def read_configuration(path: Path) -> Target:
-    settings, sites = read_file(path)
+def read_configuration(path: Path, httpd: HttpdOptions | None) -> Target:
+    read = read_file(path, httpd)
+    settings, sites = read.settings, read.sites
     leaves = []
     for index, site in enumerate(sites):
         for number, identity in enumerate(site.identities):

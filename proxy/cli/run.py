@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from proxy.cli.httpd_options import httpd_options
 from proxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from proxy.settings.source import HttpdOptions
 
 
 @click.command(short_help="Serve as a configuration file says.")
 @click.argument("file", type=click.Path(path_type=Path))
+@httpd_options("file")
 @click.pass_context
-def run(ctx: click.Context, file: Path) -> None:
+def run(ctx: click.Context, file: Path, httpd: HttpdOptions | None) -> None:
     """Serve as the configuration FILE says, until SIGTERM or Ctrl-C.
 
     The smallest FILE names a certificate, its key and a backend:
@@ -24,18 +30,23 @@ def run(ctx: click.Context, file: Path) -> None:
       chain = "chain.pem"
       key = "key.pem"
 
+    A FILE whose name ends with .conf is read as Apache's: its stapling, and what else it has that this program
+    can do; anything else in it that clients would notice is a mistake. docs/httpd.md says what there is.
+
     \b
-    Example:
+    Examples:
       stapleproxy run /etc/stapleproxy/stapleproxy.toml
+      stapleproxy run --profile prefetch /etc/apache2/sites-available/www.conf
 
     Try a FILE without serving it: stapleproxy check FILE.
     """  # noqa: D301  \b is click's mark for lines to leave as they are
     from proxy import master
     from proxy.configuration import read_file
-    from proxy.settings.toml import in_file
 
-    settings, sites = read_file(file)
+    read = read_file(file, httpd)
+    for warning in read.source.warnings:
+        click.echo(read.source.warning(warning), err=True)
     try:
-        ctx.exit(master.run(settings, sites))
+        ctx.exit(master.run(read.settings, read.sites))
     except ConfigError as error:
-        raise in_file(file, error) from None
+        raise read.source.located(error) from None

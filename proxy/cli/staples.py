@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from proxy.cli.httpd_options import httpd_options
 from proxy.errors import ConfigError, Problem, StapleproxyError, StartError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from proxy.cache.segment import Segment
     from proxy.settings.model import Settings
+    from proxy.settings.source import HttpdOptions
     from proxy.sites import LoadedSite
     from proxy.staples import Known, Row
 
@@ -39,14 +41,22 @@ LEAST_TABLE_COLUMNS = 160
     help="Tell how full and how busy the cache is, under these names, instead of the list.",
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to export to.")
+@httpd_options("file")
 def staples(
-    *, file: str, action: str | None, name: str | None, as_json: bool, naming: str | None, output: Path | None
+    *,
+    file: str,
+    action: str | None,
+    name: str | None,
+    as_json: bool,
+    naming: str | None,
+    output: Path | None,
+    httpd: HttpdOptions | None,
 ) -> None:
     """List the responses in a stapling cache. Nothing is written to it, and who uses it is not held up.
 
-    FILE is the cache's file, or a configuration (.toml) whose `stapling.cache` has a path. A response tells its
-    certificate's serial number and no host name: only with a configuration has the list the names too, the
-    certificates for which nothing is held, and until when each site is stapled though all responders be gone.
+    FILE is the cache's file, or a configuration (.toml, or .conf for Apache's) whose cache has a path. A response
+    tells its certificate's serial number and no host name: only with a configuration has the list the names too,
+    the certificates for which nothing is held, and until when each site is stapled though all responders be gone.
 
     \b
     FILE show NAME      print one response as `openssl ocsp -resp_text` does
@@ -65,9 +75,9 @@ def staples(
     _check_usage(action, name, as_json=as_json, naming=naming, output=output)
     if action == "refresh":
         assert name is not None  # or _check_usage would have refused
-        _refresh(Path(file), name)
+        _refresh(Path(file), name, httpd)
         return
-    source = _source(file)
+    source = _source(file, httpd)
     path, known = source.path, source.known
     with _looked_into(path) as segment:
         if naming is not None:
@@ -125,23 +135,24 @@ class _Source:
     settings: Settings | None = None
 
 
-def _source(file: str) -> _Source:
-    if not file.endswith(".toml"):
+def _source(file: str, httpd: HttpdOptions | None) -> _Source:
+    if not file.endswith((".toml", ".conf")):
         return _Source(file)
     from proxy.cache.layout import parse_argument
-    from proxy.settings.toml import in_file, load
+    from proxy.settings.source import read_source
     from proxy.sites import load_sites, stapled_certificates
     from proxy.staples import Known
 
-    settings = load(Path(file))
+    source = read_source(Path(file), httpd)
+    settings = source.settings()
     path = parse_argument(settings.stapling.cache).path
     if not path:
         what = "this cache is in memory only, nobody else can look into it: give it a path, as in shmcb:/run/staples"
-        raise in_file(Path(file), ConfigError(Problem("stapling.cache", what)))
+        raise source.located(ConfigError(Problem("stapling.cache", what)))
     try:
         sites = load_sites(settings)
     except ConfigError as error:
-        raise in_file(Path(file), error) from None
+        raise source.located(error) from None
     known: dict[bytes, Known] = {
         each.identity.cache_key: Known(each.names, each.identity.label, f"{each.identity.leaf.serial_number:x}")
         for each in stapled_certificates(sites, settings)
@@ -222,14 +233,15 @@ def _show(row: Row) -> None:
         raise StapleproxyError(f"{row.key}: {error}") from error
 
 
-def _refresh(file: Path, name: str) -> None:
+def _refresh(file: Path, name: str, httpd: HttpdOptions | None) -> None:
     from proxy.cli.adminclient import ask
-    from proxy.settings.toml import in_file, load
+    from proxy.settings.source import read_source
     from proxy.staples import LEAST_KEY_DIGITS
 
-    path = load(file).admin.socket
+    source = read_source(file, httpd)
+    path = source.settings().admin.socket
     if path is None:
-        raise in_file(file, ConfigError(Problem("admin.socket", "is not set: there is nobody to tell")))
+        raise source.located(ConfigError(Problem("admin.socket", "is not set: there is nobody to tell")))
     wanted = name.lower().rstrip(".")
     staples = ask(path, "/api/staples")["staples"]
     assert isinstance(staples, list)

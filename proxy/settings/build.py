@@ -230,6 +230,7 @@ def _absolute_files(files: CertificateFiles, folder: Path) -> CertificateFiles:
     return CertificateFiles(
         chain=folder / files.chain,
         key=folder / files.key,
+        intermediates=files.intermediates and folder / files.intermediates,
         issuer=files.issuer and folder / files.issuer,
         staple=files.staple and folder / files.staple,
     )

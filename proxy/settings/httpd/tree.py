@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +18,13 @@ class Where:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
+
+
+def place_of(key_path: str, places: Mapping[str, Where]) -> Where | None:
+    """Find where a setting such as ``site[0].certificate[1].key`` is from, or else what it is a part of."""
+    while key_path and key_path not in places:
+        key_path = key_path[: max(key_path.rfind("."), key_path.rfind("["), 0)]
+    return places.get(key_path)
 
 
 @dataclass(frozen=True, slots=True)
