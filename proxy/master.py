@@ -19,6 +19,8 @@ from proxy.cache.segment import Segment
 from proxy.demand import Demands
 from proxy.entrances import entrances
 from proxy.errors import ConfigError
+from proxy.httpd import build_table, in_handshake, is_httpd, tell
+from proxy.inline import Inline, Wire
 from proxy.listening import describe, open_sockets, open_unix
 from proxy.names import NameTable
 from proxy.sites import (
@@ -31,12 +33,14 @@ from proxy.sites import (
 from proxy.staplefile import judge
 from proxy.supervisor import Child, Listener, Supervisor
 from proxy.tls.context import HTTP_ALPN, SiteTls, build_contexts
+from proxy.tls.probe import not_stapled
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
 
     from proxy.backends import SiteGroups
+    from proxy.httpd import Table
     from proxy.identity import CacheKey
     from proxy.settings.http import HttpSettings
     from proxy.settings.model import Settings
@@ -55,7 +59,7 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
         raise ConfigError(*files.mistakes)
     for problem in (*site_warnings(sites, settings, now), *files.warnings):
         _log.warning("%s", problem)
-    for site in sites:
+    for site in () if is_httpd(settings) else sites:
         for identity in site.identities:
             if why := why_not_stapled(identity, site.settings, settings):
                 _log.info("%s: nothing is stapled (%s: %s)", identity.label, why, NOT_STAPLED_BECAUSE[why])
@@ -63,7 +67,14 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
     segment.distrust()  # until the keeper has verified again what an earlier run left
     reader = CacheReader(segment)
     demands = Demands()
-    plan = build_plan(settings, sites, _lookup(reader, demands))
+    inline = None
+    if is_httpd(settings):
+        table, notes = build_table(sites, settings)
+        tell(notes)
+        for what in not_stapled(now):
+            _log.warning("not as in Apache: clients do not get a response that is %s; OpenSSL leaves it out", what)
+        inline = Inline(table, [Wire() for _ in range(settings.worker_count)])
+    plan = build_plan(settings, sites, _lookup(reader, demands), (reader, inline.table) if inline else None)
     sockets: list[list[socket.socket]] = [[] for _ in range(settings.worker_count)]
     ends: list[int] = []
     """Of each entrance among a worker's sockets; behind the last of them are the redirecting ones."""
@@ -80,7 +91,7 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
         # Imported here, in the child: aiohttp is of no use to the workers, and would be in the memory of each.
         from proxy.keeper import process  # noqa: PLC0415
 
-        return process.run(sites, settings, segment, demands, admin, life_fd, ready_fd)
+        return process.run(sites, settings, segment, demands, admin, life_fd, ready_fd, inline)
 
     def work(number: int, own: Sequence[socket.socket], life_fd: int, ready_fd: int) -> int:
         segment.leave_lock()
@@ -88,7 +99,8 @@ def run(settings: Settings, sites: tuple[LoadedSite, ...]) -> int:
             admin.close()
         reader.count_as(number)
         parts = [own[begin:end] for begin, end in itertools.pairwise([0, *ends])]
-        return worker.run(plan, parts[:-1], parts[-1], life_fd, ready_fd, reader.tell)
+        wire = inline.wires[number] if inline else None
+        return worker.run(plan, parts[:-1], parts[-1], life_fd, ready_fd, reader.tell, wire)
 
     def mend() -> None:
         if segment.mend():
@@ -124,8 +136,16 @@ def _lookup(reader: CacheReader, demands: Demands) -> StapleLookup:
     return look_up
 
 
-def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], staple: StapleLookup) -> worker.Plan:
-    """What the workers do, contexts included; raises ConfigError with what OpenSSL refuses."""
+def build_plan(
+    settings: Settings,
+    sites: tuple[LoadedSite, ...],
+    staple: StapleLookup,
+    inline: tuple[CacheReader, Table] | None = None,
+) -> worker.Plan:
+    """What the workers do, contexts included; raises ConfigError with what OpenSSL refuses.
+
+    `inline`: what is stapled in place of what `staple` gives, where it is fetched in handshakes.
+    """
     contexts = build_contexts(
         [
             SiteTls(
@@ -137,6 +157,7 @@ def build_plan(settings: Settings, sites: tuple[LoadedSite, ...], staple: Staple
                 staple_required=on_missing(site.settings, settings) == "refuse",
                 alpn=HTTP_ALPN if site.settings.mode == "http" else tuple(map(str.encode, site.settings.alpn)),
                 client_ca=site.client_ca,
+                inline=in_handshake(inline[1], index, inline[0]) if inline else None,
             )
             for index, site in enumerate(sites)
         ],

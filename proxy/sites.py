@@ -126,6 +126,8 @@ def site_warnings(sites: tuple[LoadedSite, ...], settings: Settings, now: dateti
 
 def _impossible(identity: Identity, site: LoadedSite, settings: Settings) -> Iterator[str]:
     """Say what cannot come true of what the certificate or the configuration promises."""
+    if settings.stapling.profile != "prefetch":
+        return  # Apache has its own words, and promises nothing
     why = why_not_stapled(identity, site.settings, settings)
     if why is NotStapled.NO_ISSUER:
         hint = ", or set stapling.fetch_issuer" if identity.ca_issuers else ""
@@ -144,6 +146,8 @@ def _impossible(identity: Identity, site: LoadedSite, settings: Settings) -> Ite
 
 def contradictions(sites: tuple[LoadedSite, ...], settings: Settings) -> Iterator[Problem]:
     """List what sites say differently of one certificate, which has one entry in the cache for all of them."""
+    if settings.stapling.profile != "prefetch":
+        return  # each site judges that entry by itself
     said: dict[tuple[CacheKey, str], tuple[object, str]] = {}
     for index, site in enumerate(sites):
         for identity in site.identities:

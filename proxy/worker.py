@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from proxy import clientcerts, hsts
+from proxy import clientcerts
 from proxy.accepting import Acceptor
 from proxy.accesslog.trail import AccessLog
 from proxy.deadlines import SWEEP_INTERVAL_S, Deadlines
@@ -26,9 +26,12 @@ from proxy.http.forwarded import is_trusted
 from proxy.http.frontend import Frontend
 from proxy.http.group import open_group
 from proxy.http.routes import Routes
-from proxy.redirect import PLAIN_HTTP, Redirector
+from proxy.inline import Asker
+from proxy.redirect import Redirector
+from proxy.redirect_answer import PLAIN_HTTP
 from proxy.tls.transport import TlsTransport
-from proxy.tunnel import Backends, Relay
+from proxy.tunnel import Relay
+from proxy.tunnel_backend import Backends
 
 if TYPE_CHECKING:
     import socket
@@ -38,8 +41,9 @@ if TYPE_CHECKING:
 
     from proxy.backends import SiteGroups
     from proxy.http.forwarded import Networks
-    from proxy.http.group import GroupPlan, UpstreamGroup
+    from proxy.http.group import GroupPlan, Nowhere, UpstreamGroup
     from proxy.http.pool import UpstreamPool
+    from proxy.inline import Wire
     from proxy.names import NameTable
     from proxy.settings.http import HttpSettings
     from proxy.settings.limits import AccessLogSettings, LimitSettings
@@ -105,23 +109,27 @@ def run(
     life_fd: int,
     ready_fd: int,
     tell: Callable[[float], None],
+    wire: Wire | None = None,
 ) -> int:
     """Serve the `sockets` of each entrance with TLS, and `redirecting` without it; the exit status.
 
     Until SIGTERM, or until `life_fd` says that the master is gone. One byte is written to `ready_fd` when connections
     are accepted. `tell` is called each second, and at the end, with the time: what the handshakes counted goes to where
-    others see it.
+    others see it. With `wire` handshakes wait for what they staple.
     """
     gc.set_threshold(_GC_THRESHOLD)
     bytes(_LARGEST_BLOCK_BYTES)  # freed at once
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Worker(plan, runner.get_loop(), tell).serve(sockets, redirecting, life_fd, ready_fd))
+        runner.run(_Worker(plan, runner.get_loop(), tell, wire).serve(sockets, redirecting, life_fd, ready_fd))
     return 0
 
 
 class _Worker:
-    def __init__(self, plan: Plan, loop: asyncio.AbstractEventLoop, tell: Callable[[float], None]) -> None:
+    def __init__(
+        self, plan: Plan, loop: asyncio.AbstractEventLoop, tell: Callable[[float], None], wire: Wire | None
+    ) -> None:
         self._plan = plan
+        self._ask_staple = Asker(wire, loop).ask if wire else None
         self._loop = loop
         self._tell = tell
         self._deadlines = Deadlines()
@@ -129,7 +137,7 @@ class _Worker:
         self._access_log = AccessLog(plan.access_log) if plan.access_log.path else None
         self._is_draining = False
         self._stop = asyncio.Event()
-        groups: dict[GroupPlan, UpstreamPool | UpstreamGroup] = {}
+        groups: dict[GroupPlan, UpstreamPool | UpstreamGroup | Nowhere] = {}
         for route in plan.routes:
             for group in (route.groups.default, *(each for _, each in route.groups.routes)):
                 if group not in groups:
@@ -142,7 +150,6 @@ class _Worker:
         self._backends = [
             Backends([server.address for server in each.site.upstream], self._deadlines, loop) for each in plan.routes
         ]
-        self._hsts = [hsts.line(each.site) for each in plan.routes]
         self._is_load_balancer = partial(is_trusted, trusted=plan.load_balancers) if plan.load_balancers else None
         self._http_answer = PLAIN_HTTP if any(each.site.mode == "http" for each in plan.routes) else b""
 
@@ -192,6 +199,7 @@ class _Worker:
             self._http_answer,
             self._acceptor,
             self._on_no_staple if self._access_log is not None else None,
+            self._ask_staple,
         )
 
     def _on_no_staple(self, transport: TlsTransport, session: Session) -> None:
@@ -199,15 +207,17 @@ class _Worker:
         self._access_log.add_refused(session, "", transport.endpoints(), self._loop.time)
 
     def _redirect(self) -> Redirector:
-        return Redirector(self._plan.redirect, self._plan.http, self._deadlines, self._loop, self._acceptor)
+        plan = self._plan
+        return Redirector(plan.redirect, plan.http, self._deadlines, self._loop, self._acceptor, self._access_log)
 
     def _make_app(self, site: object, session: Session) -> App:
         assert isinstance(site, int)  # the context's app data, see Plan
         route = self._plan.routes[site]
         settings = route.site
+        trail = None if self._access_log is None else self._access_log.follow(session, route.default_host)
         if settings.mode == "tcp":
             tls = session.told() if settings.proxy_protocol == "v2" else None
-            return Relay(self._backends[site], self._plan.tcp, settings.proxy_protocol, tls)
+            return Relay(self._backends[site], self._plan.tcp, settings.proxy_protocol, tls, trail)
         is_asked = settings.client_certificate.mode != "none"
         return Frontend(
             self._routes[site],
@@ -216,8 +226,8 @@ class _Worker:
             route.hosts,
             certificate_lines=clientcerts.header_lines(session.client_certificate) if is_asked else b"",
             trusted_proxies=self._plan.http.trusted_proxies,
-            hsts_line=self._hsts[site],
-            trail=None if self._access_log is None else self._access_log.follow(session, route.default_host),
+            rewriting=route.groups.rewriting,
+            trail=trail,
             is_draining=self._is_draining,
         )
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
     from proxy.keeper.metrics import Metrics
-    from proxy.keeper.refresher import Refresher
     from proxy.keeper.watched import Watched
 
 MAX_REQUEST_BYTES = 4096
@@ -31,10 +30,17 @@ _KEPT_ALIVE_S = 30.0
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class Keeping(Protocol):
+    """Who keeps the staples."""
+
+    def watched(self) -> Iterable[Watched]: ...
+    def refresh(self, key: CacheKey) -> bool: ...
+
+
 class Admin:
     """The pages."""
 
-    def __init__(self, refresher: Refresher, metrics: Metrics, never_ready: Sequence[str] = ()) -> None:
+    def __init__(self, refresher: Keeping, metrics: Metrics, never_ready: Sequence[str] = ()) -> None:
         """`never_ready`: reasons that no time will end."""
         self._refresher = refresher
         self._metrics = metrics

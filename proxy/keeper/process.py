@@ -13,12 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy.cache.layout import parse_argument
+from proxy.cache.layout import MAX_READERS, parse_argument
+from proxy.cache.reader import CacheReader
 from proxy.cache.writer import CacheWriter
 from proxy.forecast import forecasts
 from proxy.keeper.admin import Admin, serving
 from proxy.keeper.commands import Commands
 from proxy.keeper.fetch import Fetcher
+from proxy.keeper.httpd_refresher import HttpdRefresher
 from proxy.keeper.issuers import Issuers
 from proxy.keeper.metrics import Metrics
 from proxy.keeper.refresher import Refresher
@@ -28,10 +30,11 @@ from proxy.sites import NotStapled, stapled_certificates, why_not_stapled
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from proxy.cache.segment import Segment
     from proxy.demand import Demands
+    from proxy.inline import Inline
     from proxy.settings.model import Settings, StaplingSettings
     from proxy.sites import LoadedSite, StapledCertificate
 
@@ -46,15 +49,20 @@ def run(
     admin_socket: socket.socket | None,
     life_fd: int,
     ready_fd: int,
+    inline: Inline | None = None,
 ) -> int:
     """Keep the cache in `segment` filled, until SIGTERM, or until `life_fd` says that the master is gone; the status.
 
     `demands` and what comes by `admin_socket`, if there is one, are answered meanwhile.
-    One byte is written to `ready_fd` when the first round of fetches is over, or its time is.
+    One byte is written to `ready_fd` when the first round of fetches is over, or its time is. With `inline` nothing is
+    fetched but what a worker asks for.
     """
     # cryptography warns of what servers need not mind: odd serial numbers and names in what responders send.
     warnings.simplefilter("ignore", UserWarning)
-    asyncio.run(_serve(sites, settings, segment, demands, admin_socket, life_fd, ready_fd))
+    if inline:
+        asyncio.run(_serve_inline(segment, inline, admin_socket, life_fd, ready_fd))
+    else:
+        asyncio.run(_serve(sites, settings, segment, demands, admin_socket, life_fd, ready_fd))
     return 0
 
 
@@ -68,15 +76,7 @@ async def _serve(
     ready_fd: int,
 ) -> None:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-
-    def on_master_gone() -> None:
-        _log.warning("the master is gone; leaving")
-        loop.remove_reader(life_fd)
-        stop.set()
-
-    loop.add_reader(life_fd, on_master_gone)
+    stop = _stop_event(life_fd)
     async with AsyncExitStack() as stack:
         stapling = settings.stapling
         fetcher = await stack.enter_async_context(Fetcher(stapling))
@@ -103,14 +103,48 @@ async def _serve(
 
         loop.add_reader(demands.reading_fd, on_demand)
         await stack.enter_async_context(serving(Admin(refresher, metrics, never_ready(sites, settings)), admin_socket))
-        work = asyncio.create_task(_work(refresher, files, commands, ready_fd))
-        stopped = asyncio.create_task(stop.wait())
-        done, pending = await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-        if work in done:
-            work.result()  # it never ends of its own accord: this raises what ended it, and the master starts anew
+        await _until(stop, _work(refresher, files, commands, ready_fd))
+
+
+async def _serve_inline(
+    segment: Segment, inline: Inline, admin_socket: socket.socket | None, life_fd: int, ready_fd: int
+) -> None:
+    stop = _stop_event(life_fd)
+    metrics = Metrics(segment)
+    # Hits and misses are counted by the reader's number: the last one is no worker's.
+    reader = CacheReader(segment, MAX_READERS - 1)
+    refresher = HttpdRefresher(inline.table, reader, CacheWriter(segment), inline.wires, metrics)
+    async with serving(Admin(refresher, metrics), admin_socket):
+        os.write(ready_fd, b"r")
+        os.close(ready_fd)
+        await _until(stop, refresher.run())
+
+
+def _stop_event(life_fd: int) -> asyncio.Event:
+    """Make what is set when the keeper is to leave."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+
+    def on_master_gone() -> None:
+        _log.warning("the master is gone; leaving")
+        loop.remove_reader(life_fd)
+        stop.set()
+
+    loop.add_reader(life_fd, on_master_gone)
+    return stop
+
+
+async def _until(stop: asyncio.Event, working: Coroutine[None, None, None]) -> None:
+    """Work until told to stop."""
+    work = asyncio.create_task(working)
+    stopped = asyncio.create_task(stop.wait())
+    done, pending = await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    if work in done:
+        work.result()  # it never ends of its own accord: this raises what ended it, and the master starts anew
 
 
 def never_ready(sites: Sequence[LoadedSite], settings: Settings) -> list[str]:

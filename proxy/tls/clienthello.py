@@ -1,4 +1,4 @@
-"""The server name in a ClientHello, read before OpenSSL sees it.
+"""The server name in a ClientHello, read before OpenSSL sees it; and what it asks of a staple.
 
 Why not by OpenSSL's own callback: it runs after the session ticket has been judged, so a session of one site would
 resume at another, without the other's certificate having been shown or a client certificate asked for (RFC 6066 3: the
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 _HANDSHAKE_RECORD = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
+_STATUS_REQUEST = 5
+_OCSP = 1
 _HOST_NAME = 0
 _RECORD_HEADER_BYTES = 5
 _MESSAGE_HEADER_BYTES = 4
@@ -65,6 +67,27 @@ def read(data: bytes) -> Hello | int:
     return needed if needed <= MAX_BYTES else _UNKNOWN
 
 
+def status_extensions(data: bytes) -> bytes:
+    """Give the requestExtensions for OCSP (RFC 6066 8), in DER, of a ClientHello that is whole; b"": it has none."""
+    message = b""
+    for _ in range(MAX_RECORDS):
+        if data[:1] != b"\x16":
+            break
+        size = int.from_bytes(data[3:_RECORD_HEADER_BYTES])
+        message += data[_RECORD_HEADER_BYTES : _RECORD_HEADER_BYTES + size]
+        data = data[_RECORD_HEADER_BYTES + size :]
+    message = message[: _MESSAGE_HEADER_BYTES + int.from_bytes(message[1:_MESSAGE_HEADER_BYTES])]
+    try:
+        at = _extension(message, _STATUS_REQUEST)
+        if at is None or message[at] != _OCSP:
+            return b""
+        at += 1
+        at += 2 + (message[at] << 8 | message[at + 1])  # responder ids
+        return message[at + 2 : at + 2 + (message[at] << 8 | message[at + 1])]
+    except IndexError:
+        return b""
+
+
 def _parse(message: bytes) -> Hello:
     try:
         return Hello(_server_name(message))
@@ -73,7 +96,16 @@ def _parse(message: bytes) -> Hello:
 
 
 def _server_name(message: bytes) -> str | None:
-    """RFC 8446 4.1.2 for the way to the extensions, RFC 6066 3 for the name."""
+    """RFC 6066 3."""
+    at = _extension(message, _SERVER_NAME)
+    if at is None or message[at + 2] != _HOST_NAME:
+        return None
+    length = message[at + 3] << 8 | message[at + 4]
+    return message[at + 5 : at + 5 + length].decode("ascii")
+
+
+def _extension(message: bytes, wanted: int) -> int | None:
+    """Where the contents of an extension begin (RFC 8446 4.1.2); None: it is not there."""
     at = _MESSAGE_HEADER_BYTES + 2 + 32  # version, random
     at += 1 + message[at]  # session id
     at += 2 + (message[at] << 8 | message[at + 1])  # cipher suites
@@ -83,10 +115,7 @@ def _server_name(message: bytes) -> str | None:
         kind = message[at] << 8 | message[at + 1]
         size = message[at + 2] << 8 | message[at + 3]
         at += 4
-        if kind == _SERVER_NAME:
-            if message[at + 2] != _HOST_NAME:
-                return None
-            length = message[at + 3] << 8 | message[at + 4]
-            return message[at + 5 : at + 5 + length].decode("ascii")
+        if kind == wanted:
+            return at
         at += size
     return None

@@ -20,6 +20,7 @@ from OpenSSL import SSL
 from proxy.errors import ConfigError, Problem
 from proxy.tls.binding import lib, raw
 from proxy.tls.clientauth import ask_for_certificate
+from proxy.tls.inline import StapleFatalError, StapleWantedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from proxy.clientca import ClientCa
     from proxy.identity import CacheKey, Identity
     from proxy.settings.model import TlsSettings
+    from proxy.tls.inline import InlineLookup, Replay
 
 _log = logging.getLogger("stapleproxy.tls")
 
@@ -86,6 +88,8 @@ class SiteTls:
     """Application protocols, most wanted first; none: what a client offers is not looked at."""
     client_ca: ClientCa | None = None
     """Who may issue client certificates; None: they are not asked for."""
+    inline: InlineLookup | None = None
+    """Decides what is stapled, in place of the lookup that all sites share; may want a fetch first."""
 
 
 def build_contexts(sites: Sequence[SiteTls], staple: StapleLookup) -> list[SSL.Context]:
@@ -136,7 +140,8 @@ def _build(site: SiteTls, staple: StapleLookup) -> SSL.Context:
     if site.alpn:
         context.set_alpn_select_callback(_alpn_callback(site.alpn))
     if site.stapling:
-        context.set_ocsp_server_callback(_status_callback(site, staple))
+        callback = _status_callback(site, staple) if site.inline is None else _inline_callback(site, site.inline)
+        context.set_ocsp_server_callback(callback)
     context.set_app_data(site.app)
     return context
 
@@ -205,24 +210,13 @@ def _status_callback(site: SiteTls, staple: StapleLookup) -> Callable[[SSL.Conne
     # certificate. b"" leaves the extension out (RFC 6066 8: the server may).
     identities = site.identities
     the_only_key = identities[0].cache_key if len(identities) == 1 else None
-    # X509.digest is the SHA-1 of the certificate, written as AB:CD:…: the cache key itself. It costs a fortieth of a
-    # handshake, so it is asked for once; after that the context's own pointer to the certificate will do.
-    by_digest = {identity.cache_key.hex(":").upper().encode(): identity.cache_key for identity in identities}
-    by_pointer: dict[object, CacheKey] = {}
+    key_of = _chosen_key(identities)
     refuse = _refusal(site.where)
 
     def on_status_request(connection: SSL.Connection, _data: object) -> bytes:
         now_s = time.time()
         try:
-            key = the_only_key
-            if key is None:
-                pointer = lib.SSL_get_certificate(raw(connection)._ssl)  # noqa: SLF001  # see binding.py
-                key = by_pointer.get(pointer)
-            if key is None:
-                chosen = connection.get_certificate()
-                assert chosen is not None  # OpenSSL asks for its status
-                key = by_pointer[pointer] = by_digest[chosen.digest("sha1")]
-            response = staple(key, now_s)
+            response = staple(the_only_key or key_of(connection), now_s)
         except Exception:  # noqa: BLE001  # an OpenSSL callback's edge: it would end the handshake
             # A staple is less than a connection, unless the operator says otherwise.
             _log.exception("no staple: this is a bug in stapleproxy")
@@ -233,6 +227,42 @@ def _status_callback(site: SiteTls, staple: StapleLookup) -> Callable[[SSL.Conne
         return response or b""
 
     return on_status_request
+
+
+def _inline_callback(site: SiteTls, decide: InlineLookup) -> Callable[[SSL.Connection, object], bytes]:
+    """See inline.py: each connection's app data is a Replay, which knows what was fetched for it."""
+    key_of = _chosen_key(site.identities)
+
+    def on_status_request(connection: SSL.Connection, _data: object) -> bytes:
+        replay: Replay = connection.get_app_data()
+        try:
+            return replay.answer(lambda: decide(key_of(connection), time.time()))
+        except (StapleWantedError, StapleFatalError):  # pyOpenSSL raises it again from the handshake
+            raise
+        except Exception:  # noqa: BLE001  # an OpenSSL callback's edge: it would end the handshake
+            _log.exception("no staple: this is a bug in stapleproxy")
+            return b""
+
+    return on_status_request
+
+
+def _chosen_key(identities: tuple[Identity, ...]) -> Callable[[SSL.Connection], CacheKey]:
+    """Tell the certificate that OpenSSL has chosen for a connection."""
+    # X509.digest is the SHA-1 of the certificate, written as AB:CD:…: the cache key itself. It costs a fortieth of a
+    # handshake, so it is asked for once; after that the context's own pointer to the certificate will do.
+    by_digest = {identity.cache_key.hex(":").upper().encode(): identity.cache_key for identity in identities}
+    by_pointer: dict[object, CacheKey] = {}
+
+    def key_of(connection: SSL.Connection) -> CacheKey:
+        pointer = lib.SSL_get_certificate(raw(connection)._ssl)  # noqa: SLF001  # see binding.py
+        key = by_pointer.get(pointer)
+        if key is None:
+            chosen = connection.get_certificate()
+            assert chosen is not None  # OpenSSL asks for its status
+            key = by_pointer[pointer] = by_digest[chosen.digest("sha1")]
+        return key
+
+    return key_of
 
 
 def _refusal(where: str) -> Callable[[float], StapleMissingError]:

@@ -52,8 +52,11 @@ class Engine:
         "is_peer_done",
     )
 
-    def __init__(self, context: SSL.Context) -> None:
+    def __init__(self, context: SSL.Context, app_data: object = None) -> None:
+        """Begin with what the context's callbacks are to find in the connection."""
         self._connection = SSL.Connection(context)
+        if app_data is not None:
+            self._connection.set_app_data(app_data)
         self._connection.set_accept_state()
         private = raw(self._connection)
         self._ssl = private._ssl  # noqa: SLF001  # see binding.py, here and below

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from proxy.clientcerts import common_name
 from proxy.proxyprotocol import Tls
 from proxy.tls.binding import lib, raw
+from proxy.tls.inline import Replay
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -61,5 +62,5 @@ class Session:
     @property
     def staple(self) -> bytes | None:
         """The OCSP response that was stapled; b"": the client asked, and there was none; None: it did not ask."""
-        staple: bytes | None = self._connection.get_app_data()
-        return staple
+        found: bytes | Replay | None = self._connection.get_app_data()
+        return found.staple if isinstance(found, Replay) else found

@@ -23,6 +23,7 @@ from proxy.deadlines import NEVER, Deadlines
 from proxy.proxyprotocol import Endpoint
 from proxy.tls.context import StapleMissingError
 from proxy.tls.engine import Engine, TlsError
+from proxy.tls.inline import MAX_REPLAYED_BYTES, Replay, StapleWantedError
 from proxy.tls.opening import Opening, Refused
 from proxy.tls.session import Session
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from proxy.accepting import Door
     from proxy.names import NameTable
     from proxy.proxyprotocol import Header
+    from proxy.tls.inline import Asking, Preset
 
 # A write above this much unsent data pauses the writer. uvloop reads up to 256 kB at once, so less would pause at each.
 _HIGH_WATER_BYTES = 65_536
@@ -80,10 +82,12 @@ class TlsTransport(asyncio.Protocol):
     `contexts` has each site's context by server name. `make_app` is called when the handshake is done, with what the
     chosen site's context carries as app data. `on_failure` is told in a few words why a handshake failed, and whose.
     `is_load_balancer` tells by an address who has to send a PROXY header; `http_answer` is for who speaks no TLS.
+    `ask_staple` is for where handshakes wait for what they staple, see inline.py.
     """
 
     __slots__ = (
         "_app",
+        "_ask_staple",
         "_contexts",
         "_deadlines",
         "_door",
@@ -101,6 +105,7 @@ class TlsTransport(asyncio.Protocol):
         "_on_no_staple",
         "_opening",
         "_raw",
+        "_replay",
         "_unsent_bytes",
         "deadline_at",
         "peer_host",
@@ -119,6 +124,7 @@ class TlsTransport(asyncio.Protocol):
         http_answer: bytes = b"",
         door: Door | None = None,
         on_no_staple: Callable[[TlsTransport, Session], None] | None = None,
+        ask_staple: Asking | None = None,
     ) -> None:
         self._contexts = contexts
         self._engine: Engine | None = None  # until it is known for which site
@@ -129,6 +135,8 @@ class TlsTransport(asyncio.Protocol):
         self._door = door
         self._is_admitted = False
         self._on_no_staple = on_no_staple
+        self._ask_staple = ask_staple
+        self._replay: Replay | None = None  # only with `ask_staple`, and until the handshake cannot be begun again
         self._is_half_open = False  # the client has sent close_notify, and the app goes on writing
         self._is_ended = False  # and its socket has ended as well
         self._make_app = make_app
@@ -240,20 +248,33 @@ class TlsTransport(asyncio.Protocol):
                 self.peer_host = opened.header.source.host
             if not self._enter():
                 return None
-        self._engine = Engine(opened.context)
+        if self._ask_staple is not None:
+            self._replay = Replay(opened.context)
+        self._engine = Engine(opened.context, self._replay)
         return opened.data
 
     def _shake(self, data: bytes) -> None:
+        if self._replay is not None and self._replay.is_waiting:
+            self._keep(self._replay, data)
+            return
         if self._engine is None:
             begun = self._begin(data)
             if begun is None:
                 return
             data = begun
+        if self._replay is not None:
+            self._keep(self._replay, data)
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
         engine = self._engine
         assert engine is not None  # made by _begin
         try:
             plaintext = engine.receive(data)
         except TlsError as error:
+            if self._replay is not None and isinstance(error.__cause__, StapleWantedError):
+                self._wait(self._replay, error.__cause__)
+                return
             if self._on_no_staple is not None and isinstance(error.__cause__, StapleMissingError):
                 self._on_no_staple(self, Session(engine.connection))
             self._fail(f"the handshake failed: {error}")
@@ -262,6 +283,9 @@ class TlsTransport(asyncio.Protocol):
         self._flush(engine)
         if not engine.is_established:
             return
+        if self._replay is not None:
+            self._replay.end()
+            self._replay = None
         self.state = OPEN
         try:
             app = self._make_app(engine.connection.get_context().get_app_data(), Session(engine.connection))
@@ -272,6 +296,35 @@ class TlsTransport(asyncio.Protocol):
         self._app = app
         app.connection_made(self)
         self._deliver(engine, plaintext)
+
+    def _keep(self, replay: Replay, data: bytes) -> None:
+        """Keep what came, for the case that the handshake is begun again."""
+        replay.received += data
+        if len(replay.received) <= MAX_REPLAYED_BYTES:
+            return
+        if replay.is_waiting:
+            self._raw.pause_reading()
+        else:  # so much comes only when it is past the point where a staple could be wanted
+            self._replay = None
+
+    def _wait(self, replay: Replay, wanted: StapleWantedError) -> None:
+        """Leave the handshake as it stands, as long as it may take; the engine is dropped, with the alert in it."""
+        assert self._ask_staple is not None  # else there is no replay
+        self._engine = None
+        replay.is_waiting = True
+        replay.left_s = self.deadline_at - self._loop.time()
+        self.deadline_at = NEVER
+        self._ask_staple(wanted, bytes(replay.received), self._begin_again)
+
+    def _begin_again(self, preset: Preset) -> None:
+        """Take up the handshake where it waited, with the answer."""
+        replay = self._replay
+        if replay is None or self.state is not HANDSHAKE or self._raw.is_closing():
+            return  # the client has left
+        self.deadline_at = self._loop.time() + replay.left_s
+        self._raw.resume_reading()
+        self._engine = Engine(replay.context, replay)
+        self._feed(replay.begin_again(preset))
 
     def _deliver(self, engine: Engine, plaintext: bytes) -> None:
         if plaintext and self._app is not None:
@@ -284,6 +337,12 @@ class TlsTransport(asyncio.Protocol):
 
     def _flush(self, engine: Engine) -> None:
         data = engine.pending()
+        if data and self._replay is not None:
+            unsent = self._replay.unsent(data)
+            if unsent is None:
+                self.abort()  # the client has another beginning than this one: nothing can follow it
+                return
+            data = unsent
         if data:
             self._raw.write(data)
             if self._raw.get_write_buffer_size() > 2 * _HIGH_WATER_BYTES:

@@ -108,9 +108,16 @@ def run(folder: Path, configuration: str, *, until_ready: bool = True):
     """Run the proxy with this configuration; killed at the end, and no child of it may be left."""
     path = folder / "front.toml"
     path.write_text(configuration)
-    log_path = folder / "front.log"
+    with run_file(path, until_ready=until_ready) as front:
+        yield front
+
+
+@contextlib.contextmanager
+def run_file(path: Path, *options: str, until_ready: bool = True):
+    """Run the proxy with this file, likewise; its log is beside it."""
+    log_path = path.parent / "front.log"
     with log_path.open("w") as log:
-        process = subprocess.Popen([sys.executable, "-m", "proxy", "run", str(path)], stderr=log, stdout=log)
+        process = subprocess.Popen([sys.executable, "-m", "proxy", "run", *options, str(path)], stderr=log, stdout=log)
     front = Front(process, log_path)
     try:
         if until_ready:

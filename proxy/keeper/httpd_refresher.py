@@ -1,0 +1,118 @@
+"""Fetches while handshakes wait, as Apache's mod_ssl does: one at a time, for all certificates and workers.
+
+Nothing is fetched ahead. Who waits is served in the order of asking, and what an earlier one's fetch has brought is
+looked up again before anybody is asked, by the settings of the site that wants it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from proxy.httpd import tell
+from proxy.inline import Answerer, Question
+from proxy.keeper.httpd_fetch import HttpdFetcher, NoAnswerError, Way
+from proxy.ocsp.httpd import MAX_STORED_BYTES, Decision, Outcome, end_notes
+from proxy.ocsp.httpd_request import UnusableUriError, ocsp_request, target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from proxy.cache.reader import CacheReader
+    from proxy.cache.writer import CacheWriter
+    from proxy.httpd import Table
+    from proxy.identity import CacheKey
+    from proxy.inline import Wire
+    from proxy.keeper.reporter import Observer
+    from proxy.keeper.watched import Watched
+    from proxy.ocsp.httpd import Stored
+    from proxy.ocsp.httpd_check import Response
+
+_log = logging.getLogger("stapleproxy.httpd")
+
+
+class HttpdRefresher:
+    """Answers the workers on `wires`. `clock` gives the wall clock's seconds."""
+
+    def __init__(
+        self,
+        table: Table,
+        reader: CacheReader,
+        writer: CacheWriter,
+        wires: Sequence[Wire],
+        observer: Observer,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._table = table
+        self._reader = reader
+        self._writer = writer
+        self._observer = observer
+        self._clock = clock
+        self._fetcher = HttpdFetcher(lambda note: tell([note]))
+        # Bounded: a worker has no more than inline.MAX_WAITING questions open.
+        self._queue: asyncio.Queue[tuple[Answerer, Question]] = asyncio.Queue()
+        self._answerers = [Answerer(wire, loop, lambda *each: self._queue.put_nowait(each)) for wire in wires]
+
+    async def run(self) -> NoReturn:
+        """Answer for ever; cancel to stop."""
+        while True:
+            answerer, question = await self._queue.get()
+            decision = await self._decide(question)
+            answerer.answer(question, decision.outcome, decision.staple)
+
+    def watched(self) -> Iterable[Watched]:
+        """None: what a fetch has brought is in the cache, and nowhere else."""
+        return ()
+
+    def refresh(self, _key: CacheKey) -> bool:
+        """Not possible: which site's settings it should go by, only a client tells."""
+        return False
+
+    async def _decide(self, question: Question) -> Decision:
+        table, key = self._table, question.key
+        certificate, rules = table.certificates[key], table.rules[question.site]
+        now_s = self._clock()
+        held = rules.judge(self._reader.get(key, now_s), certificate.cert_id, now_s)
+        tell(held.notes)
+        if held.outcome is not Outcome.FETCH:
+            tell([(3237,), (1956,)] if held.outcome is Outcome.STAPLE else [])
+            return held
+        tell([(3238,), (1938,)])
+        try:
+            response = await self._fetch(question)
+        except UnusableUriError as error:
+            tell([error.note, *end_notes(Outcome.FATAL)])
+            return Decision(Outcome.FATAL, b"")
+        now_s = self._clock()
+        decision, stored = rules.after_fetch(response, certificate.cert_id, now_s)
+        tell(decision.notes)
+        if stored:
+            self._store(key, stored, now_s)
+        tell(end_notes(decision.outcome))
+        return decision
+
+    async def _fetch(self, question: Question) -> Response | None:
+        key = question.key
+        settings = self._table.rules[question.site].settings
+        to = target(self._table.uri(key, question.site))
+        request = ocsp_request(self._table.certificates[key].cert_id, question.extensions)
+        began_s, outcome = time.monotonic(), "no-answer"
+        try:
+            response = await self._fetcher.fetch(to, request, Way(settings.responder_timeout_s, settings.http_proxy))
+            outcome = "fetched"
+        except NoAnswerError:
+            response = None
+        self._observer.asked(f"{to.host}:{to.port}", outcome, time.monotonic() - began_s)
+        return response
+
+    def _store(self, key: CacheKey, stored: Stored, now_s: float) -> None:
+        if len(stored.value) > MAX_STORED_BYTES:
+            tell([(1928, len(stored.value) - 1), (1945,)])
+            return
+        try:
+            self._writer.put(key, stored.value, now_s + stored.lasts_s, now_s)
+        except ValueError as error:
+            tell([(1929, error), (1945,)])
