@@ -15,6 +15,8 @@ a connection that sent a large answer would hold as much memory while it idles.
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from OpenSSL import SSL
 
 from proxy.tls.binding import ffi, lib, raw
@@ -28,6 +30,12 @@ _SLICE_BYTES = 16_384
 _BUFFER_BYTES = 32_768
 _buffer = ffi.new("char[]", _BUFFER_BYTES)
 _contents = ffi.buffer(_buffer)
+# Likewise, for what many records carry, which is copied once in all and not slice by slice. Encrypted it is longer by
+# less than a hundredth.
+MANY_BYTES = 262_144
+_MANY_ROOM_BYTES = MANY_BYTES + 2 * _BUFFER_BYTES
+_many = ffi.new("char[]", _MANY_ROOM_BYTES)
+_many_contents = ffi.buffer(_many)
 
 _BIO_read, _BIO_write = lib.BIO_read, lib.BIO_write
 _SSL_read, _SSL_write = lib.SSL_read, lib.SSL_write
@@ -79,10 +87,27 @@ class Engine:
         """Take bytes from the socket; the plaintext that they complete, often b"". Raises TlsError."""
         if len(data) <= _SLICE_BYTES:
             return self._receive(data)
+        if self.is_established and len(data) <= MANY_BYTES:
+            return self.receive_many(data)
         return b"".join(self._receive(data[at : at + _SLICE_BYTES]) for at in range(0, len(data), _SLICE_BYTES))
 
+    def receive_many(self, data: bytes | memoryview) -> bytes:
+        """Do the same after the handshake, for at most MANY_BYTES; nothing refers to `data` when it is done."""
+        source, end, filled = ffi.from_buffer(data), len(data), 0
+        for at in range(0, end, _SLICE_BYTES):
+            stop = min(at + _SLICE_BYTES, end)
+            _BIO_write(self._into_ssl, source + at, stop - at)
+            for _ in range(self._count_completed(data, at, stop)):
+                length = _SSL_read(self._ssl, _many + filled, _PLAINTEXT_BYTES)
+                if length <= 0:
+                    self._judge(length)
+                    break
+                filled += length
+        plaintext: bytes = _many_contents[:filled]
+        return plaintext
+
     def _receive(self, data: bytes) -> bytes:
-        records = self._count_completed(data)
+        records = self._count_completed(data, 0, len(data))
         _BIO_write(self._into_ssl, data, len(data))
         if not self.is_established:
             done = lib.SSL_do_handshake(self._ssl)
@@ -122,13 +147,14 @@ class Engine:
             # pyOpenSSL hands on whatever one of our callbacks raised; OpenSSL has written the alert already.
             raise TlsError(str(error) or repr(error)) from error
 
-    def _count_completed(self, data: bytes) -> int:
-        """How many records end within `data`."""
+    def _count_completed(self, data: bytes | memoryview, begin: int, length: int) -> int:
+        """How many records end within `data` from `begin` to `length`."""
         if self._header:
-            data = self._header + data
+            data = self._header + data[begin:length]
+            begin, length = 0, len(data)
             self._header = b""
-        count, end, length = 0, self._missing_bytes, len(data)
-        if 0 < end <= length:
+        count, end = 0, begin + self._missing_bytes
+        if begin < end <= length:
             count = 1
         while end + _HEADER_BYTES <= length:
             size = data[end + 3] << 8 | data[end + 4]
@@ -137,7 +163,7 @@ class Engine:
             if end <= length or size > _CIPHERTEXT_BYTES:
                 count += 1
         if end < length:
-            self._header = data[end:]
+            self._header = bytes(data[end:length])
             end = length
         self._missing_bytes = end - length
         return count
@@ -146,18 +172,31 @@ class Engine:
         """Encrypt; what goes to the socket. Raises TlsError when the connection can send no more."""
         if len(plaintext) <= _SLICE_BYTES:
             return self._send(plaintext) if plaintext else b""
-        slices = range(0, len(plaintext), _SLICE_BYTES)
-        return b"".join([self._send(plaintext[at : at + _SLICE_BYTES]) for at in slices])
+        pieces = range(0, len(plaintext), MANY_BYTES)
+        return b"".join([self._send_many(plaintext[at : at + MANY_BYTES]) for at in pieces])
+
+    def _send_many(self, plaintext: bytes) -> bytes:
+        source, end, filled = ffi.from_buffer(plaintext), len(plaintext), 0
+        for at in range(0, end, _SLICE_BYTES):
+            sent = _SSL_write(self._ssl, source + at, min(_SLICE_BYTES, end - at))
+            if sent <= 0:
+                self._fail_sending(sent)
+            filled += _BIO_read(self._from_ssl, _many + filled, _MANY_ROOM_BYTES - filled)
+        data: bytes = _many_contents[:filled]
+        return data if filled < _MANY_ROOM_BYTES else data + self.pending()
 
     def _send(self, plaintext: bytes) -> bytes:
         sent = _SSL_write(self._ssl, plaintext, len(plaintext))
         if sent <= 0:
-            self._judge(sent)
-            raise TlsError("nothing can be sent any more")
+            self._fail_sending(sent)
         length = _BIO_read(self._from_ssl, _buffer, _BUFFER_BYTES)
         data: bytes = _contents[:length]
         # More than the buffer only if much of OpenSSL's own was pending.
         return data if length < _BUFFER_BYTES else data + self.pending()
+
+    def _fail_sending(self, result: int) -> NoReturn:
+        self._judge(result)
+        raise TlsError("nothing can be sent any more")
 
     def pending(self) -> bytes:
         """What OpenSSL has written of its own accord: handshake messages, tickets, alerts; b"" if nothing."""

@@ -13,7 +13,6 @@ input makes the kernel send RST, which can destroy an answer that the client has
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import socket
 import struct
@@ -21,13 +20,15 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from proxy.deadlines import NEVER, Deadlines
 from proxy.proxyprotocol import Endpoint
+from proxy.tls.bulk import BEGINS_AT_BYTES, BulkReading, Reader
 from proxy.tls.context import StapleMissingError
 from proxy.tls.engine import Engine, TlsError
-from proxy.tls.inline import MAX_REPLAYED_BYTES, Replay, StapleWantedError
+from proxy.tls.inline import MAX_REPLAYED_BYTES, Replay, StapleFatalError, StapleWantedError
 from proxy.tls.opening import Opening, Refused
 from proxy.tls.session import Session
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from OpenSSL import SSL
@@ -76,7 +77,7 @@ class State(enum.Enum):
 HANDSHAKE, OPEN, CLOSING, CLOSED = State
 
 
-class TlsTransport(asyncio.Protocol):
+class TlsTransport(Reader):
     """One client connection.
 
     `contexts` has each site's context by server name. `make_app` is called when the handshake is done, with what the
@@ -165,6 +166,8 @@ class TlsTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.state is OPEN:
+            if len(data) >= BEGINS_AT_BYTES:
+                BulkReading(self, self._raw)
             engine = self._engine
             assert engine is not None  # from HANDSHAKE on
             try:
@@ -175,6 +178,15 @@ class TlsTransport(asyncio.Protocol):
             self._deliver(engine, plaintext)
         elif self.state is HANDSHAKE:
             self._shake(data)
+
+    def many_received(self, data: memoryview) -> None:
+        if self.state is OPEN and self._engine is not None:
+            try:
+                plaintext = self._engine.receive_many(data)
+            except TlsError as error:
+                self._fail(str(error))
+                return
+            self._deliver(self._engine, plaintext)
 
     def eof_received(self) -> bool:
         """Let the socket be closed: in TLS it is close_notify that ends one direction only, and that came as data.
@@ -275,7 +287,7 @@ class TlsTransport(asyncio.Protocol):
             if self._replay is not None and isinstance(error.__cause__, StapleWantedError):
                 self._wait(self._replay, error.__cause__)
                 return
-            if self._on_no_staple is not None and isinstance(error.__cause__, StapleMissingError):
+            if self._on_no_staple is not None and isinstance(error.__cause__, StapleMissingError | StapleFatalError):
                 self._on_no_staple(self, Session(engine.connection))
             self._fail(f"the handshake failed: {error}")
             return

@@ -17,7 +17,7 @@ from OpenSSL import SSL
 from proxy.identity import load_identity
 from proxy.settings.model import TlsSettings
 from proxy.tls.context import SiteTls, build_contexts
-from proxy.tls.engine import Engine, TlsError
+from proxy.tls.engine import MANY_BYTES, Engine, TlsError
 
 VERSIONS = [SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION]
 
@@ -99,6 +99,35 @@ def test_both_directions_are_whole(context, sizes, data):
             received += engine.receive(raw[:cut])
             raw = raw[cut:]
         assert received == message
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("step", [16_385, 65_536, 100_003, MANY_BYTES, 10**9])
+def test_much_comes_and_goes_whole(context, version, step):
+    """Many records at once, from memory that is another's right after; their headers are cut anywhere."""
+    engine, client = connected(context, version)
+    message = bytes(range(251)) * 3_000
+    for size in (1, 300, 16_384, len(message)):
+        client.tls.sendall(message[:size])
+    encrypted, received = client.out(), b""
+    for at in range(0, len(encrypted), step):
+        read = bytearray(encrypted[at : at + step])
+        received += engine.receive_many(memoryview(read)) if len(read) <= MANY_BYTES else engine.receive(bytes(read))
+        read[:] = bytes(len(read))
+    assert received == b"".join(message[:size] for size in (1, 300, 16_384, len(message)))
+    sent = b"".join(engine.send(message[at : at + step]) for at in range(0, len(message), step))
+    assert client.read(sent) == message
+
+
+def test_a_broken_record_among_many_is_an_error(context):
+    """What came before it is lost: the connection is over."""
+    engine, client = connected(context, SSL.TLS1_3_VERSION)
+    client.tls.sendall(bytes(200_000))
+    encrypted = bytearray(client.out())
+    encrypted[100_000] ^= 1
+    with pytest.raises(TlsError, match="record layer failure"):
+        engine.receive(bytes(encrypted))
+    assert engine.pending()  # the alert
 
 
 @pytest.mark.parametrize("version", VERSIONS)
