@@ -35,12 +35,12 @@ _log = logging.getLogger("stapleproxy.httpd")
 _LEVELS: Mapping[Level, int] = {"debug": logging.DEBUG, "info": logging.INFO, "error": logging.ERROR}
 
 
-def tell(notes: Iterable[Note]) -> None:
-    """Write lines of the log, by Apache's numbers."""
+def tell(notes: Iterable[Note], name: str = "") -> None:
+    """Write lines of the log, by Apache's numbers; `name`: what the site is called that they are about."""
     for note in notes:
         level = _LEVELS[NOTES[note[0]][0]]
         if _log.isEnabledFor(level):
-            _log.log(level, "%s", words(note))
+            _log.log(level, "%s", words(note, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,12 @@ class Table:
     certificates: Mapping[CacheKey, Certificate]
     rules: tuple[Rules, ...]
     """Of each site, by its index."""
+    names: tuple[str, ...] = ()
+    """The first of each site's: without it nobody could tell apart the lines of handshakes that go on side by side."""
+
+    def name(self, site: int) -> str:
+        """Give what a site is called in the log."""
+        return self.names[site] if self.names else ""
 
     def uri(self, key: CacheKey, site: int) -> str | None:
         """Where a certificate is asked about when a client of a site wants it; None: nowhere."""
@@ -74,14 +80,16 @@ def build_table(sites: Sequence[LoadedSite], settings: Settings) -> tuple[Table,
     """Make the table; and the lines that Apache writes of what cannot be stapled, which stops nobody."""
     certificates: dict[CacheKey, Certificate] = {}
     notes: list[Note] = []
-    rules = []
+    rules, names = [], []
     for index, site in enumerate(sites):
         own = site.settings.stapling.httpd.over(settings.stapling.httpd)
+        name = next(iter(site.names), "")
+        names.append(name)
         rules.append(Rules(own, settings.stapling.profile == "httpd-trunk"))
         if not is_stapling(site.settings, settings):
             continue
         for identity in site.identities:
-            where = f"site[{index}], {identity.label}"
+            where = f"[{name}] site[{index}], {identity.label}"
             uri = _first_uri(identity.leaf)
             issuer = _issuer(identity, site)
             if issuer is None:
@@ -92,26 +100,26 @@ def build_table(sites: Sequence[LoadedSite], settings: Settings) -> tuple[Table,
                 notes += [(2814 if identity.cache_key in certificates else 2218, where), (2604, where)]
             else:
                 certificates.setdefault(identity.cache_key, Certificate(CertId.of(identity.leaf, issuer), uri))
-    return Table(certificates, tuple(rules)), notes
+    return Table(certificates, tuple(rules), tuple(names)), notes
 
 
 def in_handshake(table: Table, site: int, reader: CacheReader) -> InlineLookup:
     """Make what a site's handshakes decide by (`stapling_cb`), as far as it goes without a fetch."""
-    rules = table.rules[site]
+    rules, name = table.rules[site], table.name(site)
 
     def decide(key: CacheKey, now_s: float) -> bytes:
-        tell([(1951,)])
+        tell([(1951,)], name)
         certificate = table.certificates.get(key)
         if certificate is None:
-            tell([(1926, f"certificate {key.hex()}")])
+            tell([(1926, f"certificate {key.hex()}")], name)
             return b""
         decision = rules.judge(reader.get(key, now_s), certificate.cert_id, now_s)
-        tell([(1952,), *decision.notes])
+        tell([(1952,), *decision.notes], name)
         if decision.outcome is Outcome.FETCH:
-            tell([(1954,)])
+            tell([(1954,)], name)
             raise StapleWantedError(site, key)
         if decision.outcome is Outcome.STAPLE:
-            tell([(1956,)])
+            tell([(1956,)], name)
         return decision.staple
 
     return decide

@@ -91,7 +91,14 @@ def load_identity(files: CertificateFiles, *, where: str, known: Sequence[KnownI
 
     chain = tried(partial(read_certificates, where=f"{where}.chain"), files.chain)
     key = tried(partial(read_private_key, where=f"{where}.key"), files.key)
+    further = (
+        tried(partial(read_certificates, where=f"{where}.intermediates"), files.intermediates)
+        if files.intermediates
+        else ()
+    )
     extra = tried(partial(read_certificates, where=f"{where}.issuer"), files.issuer) if files.issuer else ()
+    if chain and further and len(chain) == 1:  # a chain that has some goes before them, as in Apache
+        chain += further
     if chain and key:
         problems.extend(_mismatch(chain, key, files, where))
     # Only then: a leaf that is not the leaf has another issuer, and one mistake is told once.

@@ -129,9 +129,11 @@ def _row(key: bytes, entry: Entry | None, known: Known | None) -> Row:
     serial = known.serial if known else ""
     if entry is None:
         return Row(names, label, serial, key.hex())
+    # In the profiles that are as Apache an octet stands before the response: 1 if it was right when it was stored.
+    response = entry.response[1:] if entry.response[:1] in {b"\0", b"\1"} else entry.response
     this_update = next_update = None
     try:
-        single = _single(entry.response, serial)
+        single = _single(response, serial)
         status, this_update, next_update = (
             single.certificate_status.name.lower(),
             single.this_update_utc,
@@ -151,9 +153,9 @@ def _row(key: bytes, entry: Entry | None, known: Known | None) -> Row:
         moment(entry.serve_until_s),
         moment(entry.refresh_at_s),
         moment(entry.last_stapled_s),
-        len(entry.response),
+        len(response),
         entry.hits,
-        entry.response,
+        response,
     )
 
 

@@ -77,14 +77,17 @@ class HttpdFetcher:
             parts = urlsplit(way.proxy)
             what, host, port, shown = "proxy", parts.hostname or "", parts.port or 0, parts.netloc.rpartition("@")[2]
         try:
-            if host == "":
+            if host == "" or "\0" in (host or ""):  # of the second getaddrinfo says nothing that is an OSError
                 raise OSError
             addresses = await self._resolver.resolve("localhost" if host is None else host, port)
         except OSError:
             self._fail(1972, what, shown)
         self._tell((1973, what, shown))
         for address in addresses:
-            sock = socket.socket(address["family"], socket.SOCK_STREAM)
+            try:
+                sock = socket.socket(address["family"], socket.SOCK_STREAM)
+            except OSError:  # no such kind of address here, or no descriptor is left
+                continue
             sock.setblocking(False)
             exchange = _Exchange(sock, way.timeout_s, self._tell, self._loop)
             try:

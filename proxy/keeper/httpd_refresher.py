@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from proxy.keeper.watched import Watched
     from proxy.ocsp.httpd import Stored
     from proxy.ocsp.httpd_check import Response
+    from proxy.ocsp.httpd_notes import Note
 
 _log = logging.getLogger("stapleproxy.httpd")
 
@@ -51,7 +52,9 @@ class HttpdRefresher:
         self._writer = writer
         self._observer = observer
         self._clock = clock
-        self._fetcher = HttpdFetcher(lambda note: tell([note]))
+        self._name = ""
+        """What the site is called in the log whose client is being answered."""
+        self._fetcher = HttpdFetcher(lambda note: self._tell([note]))
         # Bounded: a worker has no more than inline.MAX_WAITING questions open.
         self._queue: asyncio.Queue[tuple[Answerer, Question]] = asyncio.Queue()
         self._answerers = [Answerer(wire, loop, lambda *each: self._queue.put_nowait(each)) for wire in wires]
@@ -60,7 +63,11 @@ class HttpdRefresher:
         """Answer for ever; cancel to stop."""
         while True:
             answerer, question = await self._queue.get()
-            decision = await self._decide(question)
+            try:
+                decision = await self._decide(question)
+            except Exception:  # noqa: BLE001  it would be asked again of each keeper to come, and end all of them
+                _log.exception("nothing is stapled for a client: this is a bug in stapleproxy")
+                decision = Decision(Outcome.NONE, b"")
             answerer.answer(question, decision.outcome, decision.staple)
 
     def watched(self) -> Iterable[Watched]:
@@ -73,26 +80,30 @@ class HttpdRefresher:
 
     async def _decide(self, question: Question) -> Decision:
         table, key = self._table, question.key
+        self._name = table.name(question.site)
         certificate, rules = table.certificates[key], table.rules[question.site]
         now_s = self._clock()
         held = rules.judge(self._reader.get(key, now_s), certificate.cert_id, now_s)
-        tell(held.notes)
+        self._tell(held.notes)
         if held.outcome is not Outcome.FETCH:
-            tell([(3237,), (1956,)] if held.outcome is Outcome.STAPLE else [])
+            self._tell([(3237,), (1956,)] if held.outcome is Outcome.STAPLE else [])
             return held
-        tell([(3238,), (1938,)])
+        self._tell([(3238,), (1938,)])
         try:
             response = await self._fetch(question)
         except UnusableUriError as error:
-            tell([error.note, *end_notes(Outcome.FATAL)])
+            self._tell([error.note, *end_notes(Outcome.FATAL)])
             return Decision(Outcome.FATAL, b"")
         now_s = self._clock()
         decision, stored = rules.after_fetch(response, certificate.cert_id, now_s)
-        tell(decision.notes)
+        self._tell(decision.notes)
         if stored:
             self._store(key, stored, now_s)
-        tell(end_notes(decision.outcome))
+        self._tell(end_notes(decision.outcome))
         return decision
+
+    def _tell(self, notes: Iterable[Note]) -> None:
+        tell(notes, self._name)
 
     async def _fetch(self, question: Question) -> Response | None:
         key = question.key
@@ -110,9 +121,9 @@ class HttpdRefresher:
 
     def _store(self, key: CacheKey, stored: Stored, now_s: float) -> None:
         if len(stored.value) > MAX_STORED_BYTES:
-            tell([(1928, len(stored.value) - 1), (1945,)])
+            self._tell([(1928, len(stored.value) - 1), (1945,)])
             return
         try:
             self._writer.put(key, stored.value, now_s + stored.lasts_s, now_s)
         except ValueError as error:
-            tell([(1929, error), (1945,)])
+            self._tell([(1929, error), (1945,)])

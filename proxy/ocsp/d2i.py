@@ -5,16 +5,21 @@ and stricter in some contents. A type is a tree of the classes below, which `par
 of primitives as bytes, of sequences as a tuple with None for what is not there, of repeated elements as a list, of a
 choice as a tuple with None for all options but one.
 
-As in OpenSSL's crypto/asn1/tasn_dec.c and asn1_lib.c; a test compares with the library of the machine.
+As in OpenSSL's crypto/asn1/tasn_dec.c; a test compares with the library of the machine.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from proxy.ocsp import ber
+from proxy.ocsp.ber import NotParsedError, Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from proxy.ocsp.ber import Head
 
 UNIVERSAL, CONTEXT = 0x00, 0x80
 
@@ -23,22 +28,8 @@ SEQUENCE, SET, UTC_TIME, TIME = 16, 17, 23, 24
 _UTF8, _UNIVERSAL_STRING, _BMP = 12, 28, 30
 _ENCODINGS = {_UTF8: "utf-8", _UNIVERSAL_STRING: "utf-32-be", _BMP: "utf-16-be"}
 _NEVER_IN_PIECES = {BOOLEAN, INTEGER, NULL, OID, ENUMERATED}
-_MAX_PIECES_DEPTH = 5
-_MAX_DEPTH = 30
 
 Value = bytes | tuple["Value | None", ...] | list["Value"]
-
-
-class NotParsedError(ValueError):
-    """OpenSSL refuses it."""
-
-
-class Span(NamedTuple):
-    """Bytes that are yet to be read; `open` if an end-of-contents is to come where they end."""
-
-    at: int
-    end: int
-    open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,75 +87,8 @@ def parse(kind: Type, data: bytes) -> Value:
     return found[0]
 
 
-class _Head(NamedTuple):
-    kind: int  # class
-    tag: int
-    is_constructed: bool
-    contents: Span
-
-
-def _head(data: bytes, span: Span) -> _Head:
-    """X.690 8.1, as ASN1_get_object reads it."""
-    at, end = span.at, span.end
-    try:
-        if end - at < 2:
-            raise NotParsedError("a header is cut short")
-        first, at = data[at], at + 1
-        tag = first & 0x1F
-        if tag == 0x1F:
-            tag = 0
-            while True:
-                tag = tag << 7 | data[at] & 0x7F
-                at += 1
-                if not data[at - 1] & 0x80:
-                    break
-                if tag > 0xFFFFFF or at >= end:
-                    raise NotParsedError("a tag is too long")
-        length, at = data[at], at + 1
-        is_open = length == 0x80
-        if is_open:
-            length = end - at
-        elif length & 0x80:
-            digits = length & 0x7F
-            if end - at < digits + 1:
-                raise NotParsedError("a length is cut short")
-            length = int.from_bytes(data[at : at + digits])
-            at += digits
-    except IndexError:
-        raise NotParsedError("a header is cut short") from None
-    if at > end or length > end - at or (is_open and not first & 0x20):
-        raise NotParsedError("a length is wrong")
-    return _Head(first & 0xC0, tag, bool(first & 0x20), Span(at, at + length, is_open))
-
-
-def _is_over(data: bytes, span: Span) -> bool:
-    """Whether the contents of an element end here; an end-of-contents where none is to come is an error."""
-    if span.at == span.end:
-        return True
-    if not _is_end_of_contents(data, span):
-        return False
-    if not span.open:
-        raise NotParsedError("an end of contents was not to come")
-    return True
-
-
-def _is_end_of_contents(data: bytes, span: Span) -> bool:
-    return span.end - span.at >= 2 and data[span.at] == 0 == data[span.at + 1]
-
-
-def _closed(data: bytes, inside: Span) -> int:
-    """Where an element ends whose contents have been read up to `inside.at`."""
-    if inside.open:
-        if not _is_end_of_contents(data, inside):
-            raise NotParsedError("an end of contents is missing")
-        return inside.at + 2
-    if inside.at != inside.end:
-        raise NotParsedError("it holds more than it should")
-    return inside.end
-
-
-def _tagged(data: bytes, span: Span, kind: int, tag: int, *, is_optional: bool) -> _Head | None:
-    head = _head(data, span)
+def _tagged(data: bytes, span: Span, kind: int, tag: int, *, is_optional: bool) -> Head | None:
+    head = ber.head(data, span)
     if (head.kind, head.tag) == (kind, tag):
         return head
     if is_optional:
@@ -174,7 +98,7 @@ def _tagged(data: bytes, span: Span, kind: int, tag: int, *, is_optional: bool) 
 
 def _read(kind: Type, data: bytes, span: Span, *, is_optional: bool, depth: int) -> tuple[Value, int] | None:
     """Give the value and where it ends; None: it is optional, and something else stands there."""
-    if depth > _MAX_DEPTH:
+    if depth > ber.MAX_DEPTH:
         raise NotParsedError("it is nested too deeply")
     match kind:
         case Optional():
@@ -198,7 +122,7 @@ def _read(kind: Type, data: bytes, span: Span, *, is_optional: bool, depth: int)
                 raise NotParsedError("an explicit tag is not constructed")
             inner = _read(kind.inner, data, head.contents, is_optional=False, depth=depth + 1)
             assert inner is not None  # it was not optional
-            return inner[0], _closed(data, head.contents._replace(at=inner[1]))
+            return inner[0], ber.closed(data, head.contents._replace(at=inner[1]))
         case Sequence():
             found_class, tag = (UNIVERSAL, SEQUENCE) if kind.implicit is None else (CONTEXT, kind.implicit)
             read = _fields
@@ -218,7 +142,7 @@ def _fields(kind: Type, data: bytes, span: Span, depth: int) -> tuple[Value, int
     last = len(kind.fields) - 1
     for number, each in enumerate(kind.fields):
         found = None
-        if not _is_over(data, span):
+        if not ber.is_over(data, span):
             # The last one must be what is left, or nothing may be left.
             may_lack = isinstance(each, Optional) and number != last
             found = _read(each, data, span, is_optional=may_lack, depth=depth + 1)
@@ -227,22 +151,22 @@ def _fields(kind: Type, data: bytes, span: Span, depth: int) -> tuple[Value, int
         values.append(found and found[0])
         if found:
             span = span._replace(at=found[1])
-    return tuple(values), _closed(data, span)
+    return tuple(values), ber.closed(data, span)
 
 
 def _items(kind: Type, data: bytes, span: Span, depth: int) -> tuple[Value, int]:
     assert isinstance(kind, Repeated)
     items: list[Value] = []
-    while not _is_over(data, span):
+    while not ber.is_over(data, span):
         found = _read(kind.item, data, span, is_optional=False, depth=depth + 1)
         assert found is not None  # it was not optional
         items.append(found[0])
         span = span._replace(at=found[1])
-    return items, _closed(data, span)
+    return items, ber.closed(data, span)
 
 
 def _primitive(kind: Primitive, data: bytes, span: Span, *, is_optional: bool) -> tuple[bytes, int] | None:
-    head = _head(data, span)
+    head = ber.head(data, span)
     if kind.implicit is None:
         is_it, tag = head.kind == UNIVERSAL and head.tag in kind.tags, head.tag
     else:
@@ -263,50 +187,24 @@ def _primitive(kind: Primitive, data: bytes, span: Span, *, is_optional: bool) -
 
 
 def _anything(data: bytes, span: Span) -> tuple[bytes, int]:
-    head = _head(data, span)
+    head = ber.head(data, span)
     if head.kind == UNIVERSAL and head.tag not in {SEQUENCE, SET}:
         return _contents(head.tag, data, head)
     if head.kind == UNIVERSAL and not head.is_constructed:
         raise NotParsedError("a sequence is not constructed")
-    return b"", _after(data, head.contents, 0) if head.contents.open else head.contents.end
+    return b"", ber.after(data, head.contents, 0) if head.contents.open else head.contents.end
 
 
-def _after(data: bytes, span: Span, depth: int) -> int:
-    """Where contents of indefinite length end."""
-    if depth > _MAX_DEPTH:
-        raise NotParsedError("it is nested too deeply")
-    while not _is_end_of_contents(data, span):
-        inner = _head(data, span).contents
-        span = span._replace(at=_after(data, inner, depth + 1) if inner.open else inner.end)
-    return span.at + 2
-
-
-def _contents(tag: int, data: bytes, head: _Head) -> tuple[bytes, int]:
+def _contents(tag: int, data: bytes, head: Head) -> tuple[bytes, int]:
     if not head.is_constructed:
         contents, end = data[head.contents.at : head.contents.end], head.contents.end
     elif tag in _NEVER_IN_PIECES:
         raise NotParsedError("a primitive is constructed")
     else:
-        contents, end = _collected(data, head.contents, 0)
+        contents, end = ber.collected(data, head.contents, 0)
     if not _is_right(tag, contents):
         raise NotParsedError(f"the contents are wrong for tag {tag}")
     return contents, end
-
-
-def _collected(data: bytes, span: Span, depth: int) -> tuple[bytes, int]:
-    """Put together a string in pieces, whatever their tags (asn1_collect)."""
-    if depth > _MAX_PIECES_DEPTH:
-        raise NotParsedError("it is nested too deeply")
-    pieces: list[bytes] = []
-    while not _is_over(data, span):
-        head = _head(data, span)
-        if head.is_constructed:
-            piece, end = _collected(data, head.contents, depth + 1)
-        else:
-            piece, end = data[head.contents.at : head.contents.end], head.contents.end
-        pieces.append(piece)
-        span = span._replace(at=end)
-    return b"".join(pieces), _closed(data, span)
 
 
 def _is_right(tag: int, contents: bytes) -> bool:
@@ -333,7 +231,7 @@ def _is_object_id(contents: bytes) -> bool:
 _CONTENTS: Mapping[int, Callable[[bytes], bool]] = {
     BOOLEAN: lambda contents: len(contents) == 1,
     INTEGER: _is_whole_number,
-    BITS: lambda contents: bool(contents) and contents[0] < 8,
+    BITS: lambda contents: bool(contents) and contents[0] < 8,  # so many bits of the last octet do not count
     NULL: lambda contents: not contents,
     OID: _is_object_id,
     ENUMERATED: _is_whole_number,

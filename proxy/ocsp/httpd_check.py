@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.x509 import ocsp
 
 from proxy.ocsp import der
+from proxy.ocsp.ber import NotParsedError
 from proxy.ocsp.d2i import (
     BITS,
     BOOLEAN,
@@ -30,7 +31,6 @@ from proxy.ocsp.d2i import (
     Anything,
     Choice,
     Explicit,
-    NotParsedError,
     Optional,
     Primitive,
     Repeated,

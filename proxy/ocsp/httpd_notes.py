@@ -69,7 +69,7 @@ NOTES: dict[int, tuple[Level, str]] = {
 }
 
 
-def words(note: Note) -> str:
-    """Write a line."""
+def words(note: Note, name: str = "") -> str:
+    """Write a line; `name`: what the site is called that it is about."""
     number, *details = note
-    return f"AH{number:05}: {NOTES[number][1] % tuple(details)}"
+    return f"AH{number:05}: {f'[{name}] ' if name else ''}{NOTES[number][1] % tuple(details)}"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
 
-from proxy.tls.clienthello import MAX_BYTES, Hello, read
+from proxy.tls.clienthello import MAX_BYTES, Hello, read, status_extensions
 
 
 def hello(name: str | None, version=SSL.TLS1_3_VERSION) -> bytes:
@@ -101,3 +101,51 @@ def test_a_damaged_client_hello_is_no_trouble(data):
         whole[at] = data.draw(st.integers(0, 255))
     result = read(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
     assert isinstance(result, int | Hello)
+
+
+def hello_with_status(request: bytes, *, begins_with: bytes = b"") -> bytes:
+    """A ClientHello whose status_request holds this; other extensions before and behind it."""
+    extensions = (
+        begins_with + b"\x00\x17\x00\x00" + b"\x00\x05" + len(request).to_bytes(2) + request + b"\xff\x01\x00\x01\x00"
+    )
+    body = (
+        b"\x03\x03" + bytes(32) + b"\x00" + b"\x00\x02\x13\x01" + b"\x01\x00" + len(extensions).to_bytes(2) + extensions
+    )
+    message = b"\x01" + len(body).to_bytes(3) + body
+    return b"\x16\x03\x01" + len(message).to_bytes(2) + message
+
+
+NONCE = bytes.fromhex("3011300f06092b0601050507300102040204 00".replace(" ", ""))
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (b"\x01" + b"\x00\x00" + len(NONCE).to_bytes(2) + NONCE, NONCE),
+        (b"\x01" + b"\x00\x03abc" + len(NONCE).to_bytes(2) + NONCE, NONCE),
+        (b"\x01\x00\x00\x00\x00", b""),
+        (b"\x02\x00\x00" + len(NONCE).to_bytes(2) + NONCE, b""),
+        (b"\x01", b""),
+        (b"", b""),
+    ],
+    ids=["with a nonce", "with responder ids", "without", "another type", "cut short", "empty"],
+)
+def test_the_extensions_for_the_responder(request_, expected):
+    """RFC 6066 8: behind the type and the list of responders; in one record or many, with a second message behind."""
+    data = hello_with_status(request_)
+    assert status_extensions(data) == expected
+    assert status_extensions(in_records(data, 7)) == expected
+    assert status_extensions(data + data) == expected
+
+
+def test_no_status_request_and_no_hello_have_none():
+    """Nothing raises."""
+    assert status_extensions(hello("localhost")) == b""
+    assert status_extensions(b"") == b""
+    assert status_extensions(b"GET / HTTP/1.1\r\n\r\n") == b""
+
+
+@given(st.binary(max_size=200))
+def test_extensions_of_anything(data):
+    """Whatever comes, it is bytes and no error."""
+    assert isinstance(status_extensions(b"\x16\x03\x01" + len(data).to_bytes(2) + b"\x01" + data), bytes)
