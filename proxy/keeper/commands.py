@@ -82,14 +82,24 @@ class Commands(Observer):
 
     async def _tell(self, event: Event) -> str:
         """Run the command once; what went wrong, empty: nothing did."""
-        try:
-            transport, process = await asyncio.get_running_loop().subprocess_exec(
+        starting = asyncio.ensure_future(
+            asyncio.get_running_loop().subprocess_exec(
                 _Process,
                 *self._command,
                 stdout=asyncio.subprocess.DEVNULL,
                 env={**self._inherited, **{name: value.encode() for name, value in variables(event).items()}},
                 start_new_session=True,  # a group of its own: its children end with it
             )
+        )
+        try:
+            transport, process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # asyncio would kill the command alone, and not its children, which it may have by now.
+            with contextlib.suppress(OSError, ValueError):
+                transport, process = await starting
+                await _end(transport, process)
+                transport.close()
+            raise
         except (OSError, ValueError) as error:
             return f"cannot be run: {error}"
         try:

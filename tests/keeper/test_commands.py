@@ -204,6 +204,22 @@ def test_what_runs_is_ended_on_shutdown(script, tmp_path):
     assert not is_alive(tmp_path / "child")
 
 
+@pytest.mark.parametrize("turns", range(1, 8))
+def test_what_is_just_being_started_is_ended_too(script, tmp_path, lines, turns):
+    """At whichever turn of the loop the shutdown comes, its children are not left behind."""
+    command = script("sleep 100 & echo $! > child.new; mv child.new child", "wait")
+
+    async def run():
+        async with telling(command) as commands:
+            commands.happened(EVENT)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert not (tmp_path / "child").exists() or not is_alive(tmp_path / "child")
+    assert lines() == []
+
+
 def test_so_many_run_at_a_time(script, tmp_path):
     """The others wait; each gets its turn."""
     command = script("touch begun.$$", "while ! test -e go; do sleep 0.02; done", "touch over.$$")
