@@ -80,12 +80,11 @@ def build_table(sites: Sequence[LoadedSite], settings: Settings) -> tuple[Table,
     """Make the table; and the lines that Apache writes of what cannot be stapled, which stops nobody."""
     certificates: dict[CacheKey, Certificate] = {}
     notes: list[Note] = []
-    rules, names = [], []
-    for index, site in enumerate(sites):
-        own = site.settings.stapling.httpd.over(settings.stapling.httpd)
-        name = next(iter(site.names), "")
-        names.append(name)
-        rules.append(Rules(own, settings.stapling.profile == "httpd-trunk"))
+    owns = [site.settings.stapling.httpd.over(settings.stapling.httpd) for site in sites]
+    names = [next(iter(site.names), "") for site in sites]
+    # Apache goes through its virtual hosts from the last to the first.
+    for index, site in reversed(list(enumerate(sites))):
+        own, name = owns[index], names[index]
         if not is_stapling(site.settings, settings):
             continue
         for identity in site.identities:
@@ -95,12 +94,13 @@ def build_table(sites: Sequence[LoadedSite], settings: Settings) -> tuple[Table,
             if issuer is None:
                 notes += [(2217, where), (2604, where)]
             elif not uri and own.force_url is None:
-                # One that an earlier site has put into the table stays there: clients of this site, too, get what is
+                # One that another site has put into the table stays there: clients of this site, too, get what is
                 # in the cache, and the alert when nothing is.
                 notes += [(2814 if identity.cache_key in certificates else 2218, where), (2604, where)]
             else:
                 certificates.setdefault(identity.cache_key, Certificate(CertId.of(identity.leaf, issuer), uri))
-    return Table(certificates, tuple(rules), tuple(names)), notes
+    rules = tuple(Rules(own, settings.stapling.profile == "httpd-trunk") for own in owns)
+    return Table(certificates, rules, tuple(names)), notes
 
 
 def in_handshake(table: Table, site: int, reader: CacheReader) -> InlineLookup:

@@ -230,6 +230,12 @@ def why_not_stapled(identity: Identity, site: Site, settings: Settings) -> NotSt
 def _load_site(site: Site, where: str, known: Sequence[KnownIssuer], problems: list[Problem]) -> LoadedSite:
     """Read what can be read and add what cannot to `problems`."""
     identities: dict[str, Identity] = {}
+    if site.stapling.issuers:
+        try:
+            own = read_certificates(site.stapling.issuers, where=f"{where}.stapling.issuers")
+            known = [*known, KnownIssuer(own, None)]
+        except ConfigError as error:
+            problems.extend(error.problems)
     for number, files in enumerate(site.certificate):
         place = f"{where}.certificate[{number}]"
         try:

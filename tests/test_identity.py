@@ -85,6 +85,21 @@ def test_the_issuer_comes_from_its_file_when_the_chain_lacks_it(tmp_path):
     assert load_identity(replaced(made.files, chain=alone, issuer=issuers), where=WHERE).issuer == made.issuer
 
 
+def test_intermediates_from_a_file_of_their_own(tmp_path):
+    """They are sent when the chain has only the certificate, as with Apache's SSLCertificateChainFile."""
+    made = make_chain(tmp_path)
+    leaf, *others = x509.load_pem_x509_certificates(made.files.chain.read_bytes())
+    alone, further = tmp_path / "alone.pem", tmp_path / "further.pem"
+    alone.write_bytes(pem(leaf))
+    further.write_bytes(b"".join(map(pem, others)))
+    identity = load_identity(replaced(made.files, chain=alone, intermediates=further), where=WHERE)
+    assert (identity.leaf, list(identity.intermediates)) == (leaf, others)
+    whole = load_identity(replaced(made.files, intermediates=further), where=WHERE)
+    assert list(whole.intermediates) == others
+    (said,) = problems_of(replaced(made.files, chain=alone, intermediates=tmp_path / "none.pem"))
+    assert said.startswith(f"{WHERE}.intermediates: ")
+
+
 def test_an_issuer_file_that_is_not_the_issuer(tmp_path):
     made = make_chain(tmp_path)
     stranger = made.write("stranger.pem", pem(self_signed(tmp_path).leaf))

@@ -194,6 +194,19 @@ def test_the_issuer_may_be_named_for_all_sites_or_fetched(tmp_path):
     assert not stapled.fetch_issuer
 
 
+def test_a_site_may_have_issuers_of_its_own(tmp_path):
+    """They are no other site's, and a file that cannot be read is told of at its key."""
+    made = without_issuer(tmp_path)
+    issuers = made.write("own.pem", pem(made.issuer))
+    (first, second), _ = loaded(
+        site(made, names=("a.test",), stapling={"issuers": issuers}), site(made, names=("b.test",))
+    )
+    assert first.identities[0].issuer == made.issuer
+    assert second.identities[0].issuer is None
+    (told,) = problems_of(site(made, stapling={"issuers": tmp_path / "lost.pem"}))
+    assert told.startswith("site[0].stapling.issuers: cannot read ")
+
+
 def test_a_responder_is_the_sites_else_the_issuers_else_the_global_one_else_the_certificates(tmp_path):
     made = make_chain(tmp_path)
     (tmp_path / "ca.pem").write_bytes(pem(made.issuer))

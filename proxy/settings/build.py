@@ -240,7 +240,15 @@ def _absolute_site(site: Site, folder: Path) -> Site:
     certificates = tuple(_absolute_files(each, folder) for each in site.certificate)
     ca = site.upstream_ca and folder / site.upstream_ca
     clients = _absolute_client_certificates(site.client_certificate, folder)
-    return site.model_copy(update={"certificate": certificates, "upstream_ca": ca, "client_certificate": clients})
+    stapling = site.stapling.model_copy(update={"issuers": site.stapling.issuers and folder / site.stapling.issuers})
+    return site.model_copy(
+        update={
+            "certificate": certificates,
+            "upstream_ca": ca,
+            "client_certificate": clients,
+            "stapling": stapling,
+        }
+    )
 
 
 def _absolute_client_certificates(settings: ClientCertificates, folder: Path) -> ClientCertificates:

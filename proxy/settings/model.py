@@ -166,6 +166,9 @@ class SiteStapling(Model):
     responder_url: HttpUrl | None = Field(None, description="ask this responder for this site's certificates")
     on_revoked: OnRevoked | None = Field(None, description="see [stapling]")
     on_missing: OnMissing | None = Field(None, description="see [stapling]")
+    issuers: FileName | None = Field(
+        None, description="PEM: issuers of this site's certificates are looked for in it, when the chains lack them"
+    )
     httpd: SiteHttpdStapling = Field(SiteHttpdStapling(), description="see the table")
 
 

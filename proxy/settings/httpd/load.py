@@ -14,7 +14,7 @@ from proxy.settings.httpd.block import sort_out
 from proxy.settings.httpd.directives import BY_NAME
 from proxy.settings.httpd.stapling import Base
 from proxy.settings.httpd.syntax import read_files
-from proxy.settings.httpd.told import Told
+from proxy.settings.httpd.told import Told, in_order
 from proxy.settings.httpd.tree import place_of
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def load(
     if not told.mistakes:
         _check(draft, where, told)
     if told.mistakes:
-        raise ConfigError(*told.mistakes)
-    return Loaded(draft.data, tuple(told.warnings), draft.places)
+        raise ConfigError(*in_order(told.mistakes))
+    return Loaded(draft.data, in_order(told.warnings), draft.places)
 
 
 def _check(draft: sites.Draft, where: str, told: Told) -> None:

@@ -60,7 +60,7 @@ def table(server: Server, base: Base, wishes: Wishes, told: Told) -> tuple[dict[
     _check_files(server, taken, told)
     if any(each.servers for each in taken.values()):
         values["preserve_host"] = server.is_on("proxypreservehost", default=False)
-        _rewrites(server, taken, values, places, told)
+    _rewrites(server, taken, values, places, told)
     if to_tls is not None:
         _tls(server, to_tls, base, values, told)
     return values, places

@@ -58,7 +58,9 @@ def redirection(server: Server, names: Collection[str], base: Base, told: Told) 
     found: Redirection | None = None
     skips_challenges = False
     alias = _challenge_folder(server, base)
-    for directive in server.own.directives if not server.is_main else server.main.directives:
+    # What a virtual host says goes before the main server's; of rewriting it inherits nothing.
+    inherited = [] if server.is_main else [each for each in server.main.directives if _is_redirect(each)]
+    for directive in (*server.own.directives, *inherited):
         read: tuple[int, str, str] | None = None
         match directive.name.lower():
             case "redirect" | "redirectpermanent" | "redirecttemp":
@@ -67,7 +69,7 @@ def redirection(server: Server, names: Collection[str], base: Base, told: Told) 
                 read = _redirect_match(directive, told)
             case "rewritecond":
                 skips_challenges |= _condition(directive, told)
-            case "rewriterule" if server.is_on("rewriteengine", default=False):
+            case "rewriterule" if _rewrites(server):
                 read = _rewrite(directive, told)
         if read and found is None:
             found = _made(directive, read, server, names, told)
@@ -77,6 +79,41 @@ def redirection(server: Server, names: Collection[str], base: Base, told: Told) 
     root = server.last("documentroot")
     folder = alias or (base.file(root.arguments[0]).rstrip("/") + _CHALLENGES if root and skips_challenges else None)
     return Redirection(found.status, found.https_port, folder, found.directive)
+
+
+def check_rewriting(server: Server, upstream: object, told: Told) -> None:
+    """Tell what a site with TLS would redirect or rewrite; `upstream` is where its requests go."""
+    for block in server.blocks:
+        for directive in filter(_is_redirect, block.directives):
+            if upstream:
+                told.warn(directive.where, f"{directive.name} is never reached: Apache looks at ProxyPass / first")
+            else:
+                told.unlike(directive.where, f"{directive.name}: where there is TLS nothing is redirected")
+    if not _rewrites(server):
+        return
+    is_upgrade = False
+    for directive in server.own.directives:
+        match directive.name.lower(), directive.arguments:
+            case "rewritecond", (tested, *_):
+                is_upgrade = tested.lower() in {"%{http:upgrade}", "%{http:connection}"}
+            case "rewriterule", (_, url, *_) if is_upgrade and _same_server(url, upstream):
+                pass  # WebSocket, as it was done before upgrade=websocket: every upgrade goes to the backend here
+            case "rewriterule", _:
+                told.unlike(directive.where, "RewriteRule: where there is TLS nothing is rewritten")
+
+
+def _same_server(url: str, upstream: object) -> bool:
+    found = re.fullmatch(r"(?:ws|http)://([^/$%]+)/?(?:\$1|%\{REQUEST_URI\})", url)
+    return found is not None and upstream in (f"http://{found[1]}", f"http://{found[1]}:80")
+
+
+def _rewrites(server: Server) -> bool:
+    found = server.own.last("rewriteengine")
+    return found is not None and found.arguments[0].lower() == "on"
+
+
+def _is_redirect(directive: Directive) -> bool:
+    return directive.name.lower() in {"redirect", "redirectpermanent", "redirecttemp", "redirectmatch"}
 
 
 def _made(

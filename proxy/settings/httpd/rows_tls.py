@@ -119,7 +119,7 @@ ROWS = (
     Row(
         "SSLCACertificateFile",
         Fate.USED,
-        "`stapling.issuer`; `site.client_certificate.ca`",
+        "`site.stapling.issuers`; `site.client_certificate.ca`",
         Kind.ONE,
         Place.ANYWHERE,
         "SSL CA Certificate file ('/path/to/file' - PEM encoded)",

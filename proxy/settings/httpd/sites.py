@@ -9,7 +9,7 @@ from proxy.settings.httpd import headers, http, locks, managed, naming, proxying
 from proxy.settings.httpd.addresses import entrances, listeners
 from proxy.settings.httpd.backends import Wishes
 from proxy.settings.httpd.block import Server
-from proxy.settings.httpd.redirecting import redirection
+from proxy.settings.httpd.redirecting import check_rewriting, redirection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ def settings(
     for host in hosts:
         if host.own.where and not any(host is each for door in doors for each in door.servers):
             told.warn(host.own.where, "<VirtualHost>: no Listen leads here: it is left out")
-    if not served:
+    if not served and not told.mistakes:  # else it may be only a consequence
         told.mistake(where, "there is no virtual host with SSLEngine on that a Listen leads to: write both")
     profile = managed.profile_of(served, asked, told)
     wishes = Wishes()
@@ -65,7 +65,6 @@ def settings(
         draft.data["log_level"] = level
     draft.data["tls"] = {"prefer_server_ciphers": False, **tls.table(main_block, told)}
     draft.data["stapling"] = stapling.table(main_block, served, profile, base, told)
-    _add_issuers(draft, served, base)
     names = _names(served, tls_doors, told)
     sites = [
         _site(number, server, tls_doors, names[number], profile, wishes, base, draft.places, told)
@@ -97,6 +96,8 @@ def _check(main: Block, blocks: Sequence[Block], told: Told) -> None:
     for block in (main, *blocks):
         naming.check_names(block, told)
         managed.check(block, told)
+        stapling.own_values(block, told)
+        tls.table(block, told)
         for directive in block.all("sslengine"):
             word = directive.arguments[0].lower()
             if word == "optional":
@@ -132,9 +133,14 @@ def _names(served: Sequence[Server], doors: Sequence[Entrance], told: Told) -> l
                 told.warn(server.own.where or "", f"{name} is a name of a virtual host before this one, which gets it")
             else:
                 kept.append(name)
+        if not kept and any(len(door.servers) > 1 for door in here):
+            # Without names it would get those in its certificates, which Apache does not look at.
+            kept.append(f"_default_{len(names)}")
+            if any(door.servers[0] is not server for door in here):
+                told.warn(
+                    server.own.where or "", "<VirtualHost> without a name of its own: nobody can reach it by name"
+                )
         names.append(kept)
-        if not kept and server.own.where and any(len(door.servers) > 1 for door in here):
-            told.warn(server.own.where, "<VirtualHost> without ServerName: it gets the names in its certificates")
     return names
 
 
@@ -170,11 +176,12 @@ def _site(
         places[f"{at}.certificate[{index}].key"] = key_of_it.where
     _tell_places(server.own, places, f"{at}.")
     proxied, from_directives = proxying.table(server, base, wishes, told)
+    check_rewriting(server, proxied["upstream"], told)
     values.update(proxied)
     places.update({f"{at}.{key}": directive.where for key, directive in from_directives.items()})
     values.update(headers.table(server, told))
     tables = (
-        ("stapling", stapling.site_table(server, profile, told)),
+        ("stapling", stapling.site_table(server, profile, base, told)),
         ("tls", {} if server.is_main else tls.table(server.own, told)),
         ("client_certificate", tls.client_certificates(server, base, told)),
     )
@@ -186,19 +193,6 @@ def _tell_places(block: Block, places: dict[str, Where], prefix: str) -> None:
     for key, name in _REFUSED_LATER.items():
         if found := block.last(name):
             places[prefix + key] = found.where
-
-
-def _add_issuers(draft: Draft, served: Sequence[Server], base: Base) -> None:
-    """Let issuers be found where mod_ssl finds them too: in the file of the clients' CAs."""
-    files = dict.fromkeys(
-        file
-        for server in served
-        if server.is_on("sslusestapling", default=False)
-        for file in tls.issuer_files(server, base)
-    )
-    table = draft.data["stapling"]
-    if files and isinstance(table, dict):
-        table["issuer"] = [{"certificate": file} for file in files]
 
 
 def _redirect(

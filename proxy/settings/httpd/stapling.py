@@ -72,7 +72,9 @@ def own_values(block: Block, told: Told) -> dict[str, object]:
 def table(main: Block, sites: list[Server], profile: Profile, base: Base, told: Told) -> dict[str, object]:
     """Make the table [stapling]; `sites` are the servers with TLS."""
     with_md = profile == "prefetch" and any(managed.is_on(each) for each in sites)
-    values: dict[str, object] = {"enabled": with_md or is_enabled(main), "profile": profile, "cache_eviction": "fifo"}
+    values: dict[str, object] = {"enabled": with_md or is_enabled(main), "profile": profile}
+    if profile != "prefetch":
+        values["cache_eviction"] = "fifo"
     cache = _cache(main, profile, base, told)
     if cache is None and not with_md:
         for site in sites:
@@ -98,11 +100,14 @@ def table(main: Block, sites: list[Server], profile: Profile, base: Base, told: 
     return values
 
 
-def site_table(server: Server, profile: Profile, told: Told) -> dict[str, object]:
-    """Make the table [site.stapling]: what the virtual host says itself."""
-    if server.is_main:
-        return {}
+def site_table(server: Server, profile: Profile, base: Base, told: Told) -> dict[str, object]:
+    """Make the table [site.stapling]: what the virtual host says itself, and where its issuers are looked for."""
     values: dict[str, object] = {}
+    # mod_ssl looks in the file of the clients' CAs, too, whether or not clients are asked for certificates.
+    if (found := server.last("sslcacertificatefile")) and server.is_on("sslusestapling", default=False):
+        values["issuers"] = base.file(found.arguments[0])
+    if server.is_main:
+        return values
     if found := server.own.last("sslusestapling"):
         values["enabled"] = _is_on(found)
     if profile == "prefetch" and (found := server.own.last("mdstapling")):

@@ -68,6 +68,8 @@ class Row:
         count = len(directive.arguments)
         if self.kind is Kind.FLAG:  # only the first word is looked at
             is_right = count > 0 and directive.arguments[0].lower() in {"on", "off"}
+        elif self.kind is Kind.ONE:  # and an empty word is none
+            is_right = count == 1 and directive.arguments[0] != ""
         else:
             is_right = least <= count and (most is None or count <= most)
         return None if is_right else f"{self.name} {text}" + (f", {self.words}" if self.words else "")
@@ -77,6 +79,8 @@ class Row:
         inner = around[-1].name if around else ""
         name = f"{self.name}>" if self.name.startswith("<") else self.name
         is_in_location = bool(inner) and inner.lower() != "virtualhost"
+        if inner.lower() in {"proxy", "proxymatch"} and self.name.startswith("SSLProxy"):
+            return None
         if is_in_location and self.place in {Place.MAIN, Place.SERVER}:
             return f"{name} not allowed in <{inner}> context"
         if inner and self.place is Place.MAIN:

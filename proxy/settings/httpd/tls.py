@@ -142,11 +142,6 @@ def client_certificates(server: Server, base: Base, told: Told) -> dict[str, obj
     return values
 
 
-def issuer_files(server: Server, base: Base) -> list[str]:
-    """List the files in which mod_ssl, too, looks for the issuer of a certificate: its clients' CAs."""
-    return [base.file(each.arguments[0]) for each in (server.last("sslcacertificatefile"),) if each]
-
-
 def _merged(server: Server, name: str) -> list[Directive]:
     """Merge by number: the first of a virtual host replaces the first of the main server, and so on."""
     own, inherited = server.own.all(name), server.main.all(name)

@@ -36,6 +36,16 @@ class Told:
         _add(self.warnings, where, what)
 
 
+def in_order(told: dict[Problem, None]) -> tuple[Problem, ...]:
+    """Give them by file and line."""
+    return tuple(sorted(told, key=_place))
+
+
+def _place(problem: Problem) -> tuple[str, int]:
+    file, _, line = problem.where.rpartition(":")
+    return (file, int(line)) if line.isdigit() else (problem.where, 0)
+
+
 def _add(told: dict[Problem, None], where: Where | str, what: str) -> None:
     if len(told) < MAX_TOLD:
         text = "".join(c if c.isprintable() else "?" for c in what)
