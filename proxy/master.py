@@ -193,7 +193,8 @@ def _route(site: LoadedSite, groups: SiteGroups, http: HttpSettings, sites: Sequ
     hosts: NameTable[bool] | None = None
     if http.other_hosts == "refuse":
         hosts = NameTable([(site.names, True)], default=False)
-    elif guarded := [each.names for each in sites if each.client_ca and each is not site]:
-        # Where sites share a backend, a Host that SNI does not say would lead round the certificate.
-        hosts = NameTable([(site.names, True), *((names, False) for names in guarded)], default=True)
+    elif guarded := {name for each in sites if each.client_ca for name in each.names}.difference(site.names):
+        # Where sites share a backend, a Host that SNI does not say would lead round the certificate. A name may be one
+        # of several sites, each at an address of its own: then it is this site's as well.
+        hosts = NameTable([(site.names, True), (guarded, False)], default=True)
     return worker.Route(groups, default_host(site.names), hosts, site.settings)

@@ -11,6 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, cast
 
+from proxy.http.date import http_date
 from proxy.proxyprotocol import Endpoint
 from proxy.redirect_answer import END_OF_HEAD, Answer, decide, read, write
 
@@ -142,7 +143,7 @@ class Redirector(asyncio.Protocol):
             if found is None:
                 answer = Answer(404, "there is no such file", is_head=answer.is_head)
             content = found or b""
-        data = write(answer, content)
+        data = write(answer, content, http_date().decode())
         self._tell(request, answer.status, data)
         self._is_answered = True
         self._head.clear()

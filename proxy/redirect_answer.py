@@ -116,13 +116,15 @@ def usable_host(text: str) -> str | None:
         return None
 
 
-def write(answer: Answer, content: bytes = b"") -> bytes:
-    """Put an answer in bytes; `content` is that of the file."""
+def write(answer: Answer, content: bytes = b"", date: str = "") -> bytes:
+    """Put an answer in bytes; `content` is that of the file, `date` (RFC 9110 6.6.1) may be unknown."""
     reason = f"{answer.status} {_REASONS[answer.status]}"
     kind, body = ("text/plain; charset=utf-8", f"{reason}: {answer.text}\n".encode())
     if answer.status == 200:
         kind, body = "application/octet-stream", content
     lines = [f"HTTP/1.1 {reason}", f"Content-Type: {kind}", f"Content-Length: {len(body)}", "Connection: close"]
+    if date:
+        lines.append(f"Date: {date}")
     if answer.location:
         lines.append(f"Location: {answer.location}")
     if answer.status == 405:

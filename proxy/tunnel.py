@@ -178,13 +178,13 @@ class Relay:
             return
         self._backend = backend
         self._moved()
+        if not self._client_is_done:
+            self._client.resume_reading()  # before the writing, which may pause it at once
         if self._unsent:
             backend.writelines(self._unsent)
             self._unsent.clear()
         if self._client_is_done:
             self._end_backend()
-        else:
-            self._client.resume_reading()
 
     def on_no_backend(self) -> None:
         self._connecting = None

@@ -126,7 +126,8 @@ class Exchange:
         if isinstance(event, End):
             self.request = COMPLETE
             if self._request_framing is CHUNKED:
-                self._out.append(last_chunk(event))
+                edits = self._front.rewriting
+                self._out.append(last_chunk(edits.request_end(event) if edits and event.trailers else event))
             if self._upstream is not None:
                 self._upstream.end_request()
         elif self._request_framing is CHUNKED:
@@ -180,7 +181,8 @@ class Exchange:
                 else:
                     is_over = True
                     if self._answer_framing is CHUNKED:
-                        out.append(last_chunk(event))
+                        edits = self._front.rewriting
+                        out.append(last_chunk(edits.answer_end(event) if edits and event.trailers else event))
         except UpstreamError as error:
             if self._upstream is not None:
                 self._upstream.close()

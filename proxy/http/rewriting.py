@@ -4,6 +4,7 @@ Of a request (RequestHeader, ProxyPass, ProxyPreserveHost):
 - The edits act on what the client has sent and may say. What we tell of it comes after them, so X-Forwarded-For ends
   with its address whatever was set before; an X-Forwarded-Proto or -Host that was set stands instead of ours.
 - "-" and "_" in names are one: no client can write an edited header in another way that a gateway takes for the same.
+  Nor behind the body: trailers of such names are dropped, both ways.
 - A path is looked for as `routes` does it, and refused where two readers could disagree about what it leads to.
 
 Of an answer (ProxyPassReverse, Header): first the addresses, then the edits. They are for each final answer and for our
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from proxy.errors import ClientError
 from proxy.http.fields import FORWARDED, REQUEST_FIELDS, as_gateways_read
+from proxy.http.messages import End
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -92,6 +94,14 @@ class Rewriting:
                 passed.append(line + b"\r\n")
         return told, b"".join(passed)
 
+    def request_end(self, end: End) -> End:
+        """The end of a request's body without trailers that are edited: some backends take them for headers."""
+        return _without(end, self.request, as_gateways_read)
+
+    def answer_end(self, end: End) -> End:
+        """The end of an answer's body, likewise."""
+        return _without(end, self.response, bytes.lower)
+
     def answer(self, answer: bytes, host: bytes = b"") -> bytes:
         """A final head for the client, with or without a body; `host` is what it asked."""
         if not self.response and not self.locations:
@@ -149,6 +159,11 @@ def edited(lines: Sequence[bytes], edits: Iterable[Edit], key: Callable[[bytes],
                 kept.insert(places[0] if places else len(kept), (edit.key, line))
             found = kept
     return [line for _, line in found]
+
+
+def _without(end: End, edits: Iterable[Edit], key: Callable[[bytes], bytes]) -> End:
+    keys = {edit.key for edit in edits}
+    return End(tuple(line for line in end.trailers if key(line.partition(b":")[0]) not in keys))
 
 
 def host_of_backend(address: str) -> bytes:

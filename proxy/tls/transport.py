@@ -166,10 +166,12 @@ class TlsTransport(Reader):
 
     def data_received(self, data: bytes) -> None:
         if self.state is OPEN:
-            if len(data) >= BEGINS_AT_BYTES:
-                BulkReading(self, self._raw)
             engine = self._engine
             assert engine is not None  # from HANDSHAKE on
+            if engine.is_peer_done:
+                return  # RFC 8446 6.1: ignored. OpenSSL would keep it, and read none of it ever
+            if len(data) >= BEGINS_AT_BYTES:
+                BulkReading(self, self._raw)
             try:
                 plaintext = engine.receive(data)
             except TlsError as error:
@@ -180,13 +182,14 @@ class TlsTransport(Reader):
             self._shake(data)
 
     def many_received(self, data: memoryview) -> None:
-        if self.state is OPEN and self._engine is not None:
+        engine = self._engine
+        if self.state is OPEN and engine is not None and not engine.is_peer_done:
             try:
-                plaintext = self._engine.receive_many(data)
+                plaintext = engine.receive_many(data)
             except TlsError as error:
                 self._fail(str(error))
                 return
-            self._deliver(self._engine, plaintext)
+            self._deliver(engine, plaintext)
 
     def eof_received(self) -> bool:
         """Let the socket be closed: in TLS it is close_notify that ends one direction only, and that came as data.

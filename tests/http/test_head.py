@@ -137,7 +137,17 @@ def test_target_forms(target, method, line):
 
 
 @pytest.mark.parametrize("method", [b"OPTIONS", b"TRACE"])
-@pytest.mark.parametrize(("said", "told"), [(b"1", b"0"), (b"10", b"9"), (b"007", b"6"), (b"999999999", b"999999998")])
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"1", b"0"),
+        (b"10", b"9"),
+        (b"007", b"6"),
+        (b"0000000000001", b"0"),
+        (b"999999999", b"999999998"),
+        *[(many, b"999999999") for many in (b"1000000000", b"9" * 20, b"1" * 5000)],  # the most that we know
+    ],
+)
 def test_max_forwards_is_counted_down(method, said, told):
     """RFC 9110 7.6.2; another header that speaks of it is none."""
     data = upstream((b"X-Max-Forwards", b"0"), (b"max-forwards", said), method=method)
@@ -149,7 +159,7 @@ def test_max_forwards_is_counted_down(method, said, told):
     [
         (200, b"OPTIONS", [(b"Max-Forwards", b"0")]),
         (405, b"TRACE", [(b"Max-Forwards", b"00")]),
-        *[(400, b"OPTIONS", [(b"Max-Forwards", value)]) for value in (b"", b"-1", b"1, 2", b"0x1", b"1" * 10)],
+        *[(400, b"OPTIONS", [(b"Max-Forwards", value)]) for value in (b"", b"-1", b"1, 2", b"0x1", b"1_0")],
         (400, b"TRACE", [(b"Max-Forwards", b"1"), (b"max-forwards", b"1")]),
         (400, b"TRACE", [(b"Content-Length", b"1")]),  # RFC 9110 9.3.8
         (400, b"TRACE", [(b"Transfer-Encoding", b"chunked")]),

@@ -14,6 +14,7 @@ from proxy.errors import ClientError, ConfigError
 from proxy.http.codec import RequestDecoder, ResponseDecoder
 from proxy.http.forwarded import Client
 from proxy.http.head_request import host_of, request_to_upstream
+from proxy.http.messages import End
 from proxy.http.rewriting import Rewriting, edited, host_of_backend, with_host
 from proxy.settings.build import build
 
@@ -112,6 +113,17 @@ def test_no_client_writes_an_edited_header_in_another_way():
     assert [line for line in lines if line.lower().startswith((b"remote-user", b"remote_user"))] == [
         b"REMOTE_USER: operator"
     ]
+
+
+def test_nobody_writes_an_edited_header_behind_a_body():
+    """Some backends, and some clients, take trailers for headers."""
+    changes = rewriting(
+        request_header=[edit("set", "X-User", "operator"), edit("unset", "X_Admin")],
+        response_header=[edit("unset", "X-Secret")],
+    )
+    end = End((b"x-user: me\r\n", b"X-Admin: 1\r\n", b"X-Secret: a\r\n", b"X-Sum: 5\r\n"))
+    assert changes.request_end(end).trailers == (b"X-Secret: a\r\n", b"X-Sum: 5\r\n")
+    assert changes.answer_end(end).trailers == (b"x-user: me\r\n", b"X-Admin: 1\r\n", b"X-Sum: 5\r\n")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from integration import peers
 from integration.clients import alert_number, curl, s_client
+from integration.conftest import free_port
 from integration.front import run, site, toml
 
 from proxy.lab.client import probe
@@ -303,3 +304,23 @@ def test_no_host_leads_round_the_certificate(lab, backend, ca, tmp_path):
             options = ("--resolve", f"{name}:{front.port}:127.0.0.1", "-H", f"Host: {host}", "-o", "/dev/null")
             options += ("--cert", str(path), "-w", "%{http_code}", f"https://{name}:{front.port}/")
             assert curl(*options, ca=lab.root).stdout == status, (name, host)
+
+
+def test_one_name_may_ask_at_one_address_only(lab, pair, backend, ca, tmp_path):
+    """As with virtual hosts of one name at several ports; other names do not lead round either of those that ask."""
+    path, _ = ca.issue()
+    free, *closed = ports = [free_port() for _ in range(3)]
+    other = lab.issue("other.test", with_uri=False)
+    sites = site(backend, pair, listen=[f"127.0.0.1:{free}"]) + site(backend, other)
+    sites += "".join(
+        asking(site(backend, pair, listen=[f"127.0.0.1:{port}"]), mode="require", ca=ca.path) for port in closed
+    )
+    with run(tmp_path, toml(sites, listen=[f"127.0.0.1:{port}" for port in ports])):
+        for port, name, host, status in (
+            (free, "localhost", "localhost", "200"),
+            (free, "other.test", "localhost", "421"),
+            *((port, "localhost", "localhost", "200") for port in closed),
+        ):
+            options = ("--resolve", f"{name}:{port}:127.0.0.1", "-H", f"Host: {host}", "-o", "/dev/null")
+            options += ("--cert", str(path), "-w", "%{http_code}", f"https://{name}:{port}/")
+            assert curl(*options, ca=lab.root).stdout == status, (port, name, host)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import ssl
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from integration import peers
@@ -53,6 +56,10 @@ def echo_once(visit) -> None:
     """Send back the first that comes, and end."""
     visit.send(b"220 " + visit.sock.recv(65_536))
     visit.sock.shutdown(socket.SHUT_WR)
+
+
+def resident_bytes(pid: int) -> int:
+    return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
 
 
 # ---- Mode tcp ----
@@ -115,6 +122,38 @@ def test_the_backends_end_is_passed_on_and_the_client_may_go_on(lab, pair, raw, 
         client.end()
         wait_until(lambda: received)
         assert received == [b"y" * 300_000]
+
+
+@pytest.mark.parametrize("mode", ["tcp", "http"])
+def test_what_comes_behind_the_clients_end_is_not_kept(lab, pair, raw, tmp_path, mode):
+    """It shall be ignored (RFC 8446 6.1), and not wait in memory for somebody who never reads it."""
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def answer_late(visit):
+        visit.head()
+        asked.set()
+        may_answer.wait(PATIENCE_S)
+        visit.send(peers.OK)
+        visit.sock.shutdown(socket.SHUT_WR)
+
+    upstream = address(raw) if mode == "tcp" else raw.url
+    record = b"\x17\x03\x03\x40\x00" + bytes(16_384)
+    with (
+        run(tmp_path, toml(site(upstream, pair, mode=mode))) as front,
+        raw.does(answer_late),
+        Client(front.port, lab.root) as client,
+    ):
+        (worker,) = front.pids("worker")
+        client.send(peers.request())
+        assert asked.wait(PATIENCE_S)
+        client.end()
+        before = resident_bytes(worker)
+        for _ in range(64):
+            client.sock.sendall(64 * record)
+        grown = resident_bytes(worker) - before
+        may_answer.set()
+        assert client.answer().body == b"ok"
+    assert grown < 16 * MIB
 
 
 def test_a_cut_is_not_taken_for_an_end(lab, pair, raw, tmp_path):
@@ -404,6 +443,7 @@ def test_everybody_is_sent_to_https(lab, redirecting):
         answer = ask(port, sent, step)
         assert answer.startswith(b"HTTP/1.1 301 Moved Permanently\r\n")
         assert b"\r\nLocation: https://localhost/a?b=c%20d\r\n" in answer
+        assert re.search(rb"\r\nDate: \w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT\r\n", answer)
     done = curl("-w", "%{redirect_url}", "-o", "/dev/null", f"http://localhost:{port}/x", ca=lab.root)
     assert done.stdout == "https://localhost/x"
 

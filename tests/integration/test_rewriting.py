@@ -62,6 +62,33 @@ def test_heads_are_edited_both_ways_and_our_own_pages_too(tmp_path, servers):
         assert (unreachable.status, unreachable.get("X-Answer")) == (502, "edited")
 
 
+def test_trailers_are_no_way_round_the_edits(tmp_path):
+    """Of either side; other trailers pass."""
+    trailers = b"X-Edited: no\r\nX-Answer: no\r\nX-Sum: 5\r\n"
+
+    received = []
+
+    def answer(visit) -> None:
+        assert visit.head()
+        data = b""
+        while not data.endswith(b"\r\n\r\n"):
+            data += visit.read(1)
+        received.append(data)
+        visit.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n%b\r\n" % trailers)
+
+    with (
+        backend() as made,
+        made.does(answer),
+        proxied(tmp_path, f'upstream = "{made.url}"\n{EDITS}') as proxy,
+        proxy.client() as client,
+    ):
+        client.send(request("/", "POST", "Transfer-Encoding: chunked") + b"1\r\nx\r\n0\r\n%b\r\n" % trailers)
+        assert client.head().status == 200
+        assert (client.chunk(), client.line()) == (b"x", b"0")
+        assert list(iter(client.line, b"")) == [b"X-Edited: no", b"X-Sum: 5"]
+        assert received == [b"1\r\nx\r\n0\r\nX-Answer: no\r\nX-Sum: 5\r\n\r\n"]
+
+
 @pytest.fixture
 def other():
     with backend() as made, made.does(echo):
