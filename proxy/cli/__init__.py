@@ -21,6 +21,7 @@ _COMMANDS = {
     "explain": "proxy.cli.explain",
     "staples": "proxy.cli.staples",
     "lab": "proxy.cli.lab",
+    "bench": "proxy.cli.bench",
 }
 """Each module has a command of the same name. In the order in which the help lists them."""
 

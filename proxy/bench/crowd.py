@@ -1,0 +1,121 @@
+"""What all clients of one process share, and how a completed handshake is counted."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from proxy.bench.outcomes import StapleOutcome
+from proxy.bench.staples import Judge
+from proxy.bench.tally import Tally
+from proxy.tls.binding import ffi, lib
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from cryptography import x509
+    from OpenSSL import SSL
+
+    from proxy.bench.attempt import Attempt
+    from proxy.bench.plan import Work
+
+# One for the process: each call copies out of them before the next begins.
+_digest = ffi.new("unsigned char[]", 64)
+_digest_length = ffi.new("unsigned int *")
+_staple = ffi.new("unsigned char **")
+_SHA256 = lib.EVP_get_digestbyname(b"SHA256")
+
+
+class Crowd:
+    """The clients of one process: `tally`, `asks_staple` and `on_over` are another round's after each round."""
+
+    __slots__ = ("_requests", "asks_staple", "context", "judge", "loop", "on_over", "open", "sessions", "tally", "work")
+
+    def __init__(self, work: Work, context: SSL.Context, loop: asyncio.AbstractEventLoop) -> None:
+        self.work = work
+        self.context = context
+        self.loop = loop
+        self.tally = Tally(0)
+        self.asks_staple = True
+        self.on_over: Callable[[Attempt], None] = _ignore
+        """Told of each client, once, after it was counted; never while it begins."""
+        self.judge = Judge(work.more_certificates)
+        self.sessions: dict[str, SSL.Session] = {}
+        """The newest of each server name."""
+        self.open: set[Attempt] = set()
+        self._requests: dict[str, tuple[bytes, bytes]] = {}
+
+    def sweep(self, now_ns: int) -> None:
+        """End those whose time is over; to be called now and then."""
+        for each in [each for each in self.open if each.deadline_ns <= now_ns]:
+            each.time_is_over()
+
+    def request(self, name: str, *, is_last: bool) -> bytes:
+        """A request for this server name, which says on the last of a connection that it is."""
+        both = self._requests.get(name)
+        if both is None:
+            host = name or self.work.authority
+            head = f"GET {self.work.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: stapleproxy-bench\r\nAccept: */*\r\n"
+            both = self._requests[name] = (f"{head}\r\n".encode(), f"{head}Connection: close\r\n\r\n".encode())
+        return both[is_last]
+
+    def count(
+        self, connection: SSL.Connection, ssl: object, *, due_ns: int, begun_ns: int, connected_ns: int, done_ns: int
+    ) -> None:
+        """Count a handshake that both sides took for complete."""
+        tally = self.tally
+        latencies = tally.latencies
+        latencies.total.add(done_ns - due_ns)
+        latencies.late.add(begun_ns - due_ns)
+        latencies.connect.add(connected_ns - begun_ns)
+        latencies.handshake.add(done_ns - connected_ns)
+        is_resumed = lib.SSL_session_reused(ssl) == 1
+        if is_resumed:
+            tally.resumed += 1
+        outcome = self._outcome(connection, ssl, is_resumed=is_resumed)
+        tally.staples[outcome] += 1
+        second = tally.second(done_ns)
+        second.total.add(done_ns - due_ns)
+        second.staples[outcome[0]] += 1
+        tally.protocols[_protocol(ssl)] += 1
+
+    def _outcome(self, connection: SSL.Connection, ssl: object, *, is_resumed: bool) -> tuple[StapleOutcome, str]:
+        if not self.asks_staple:
+            return StapleOutcome.NOT_ASKED, ""
+        length = lib.SSL_get_tlsext_status_ocsp_resp(ssl, _staple)
+        if length <= 0:
+            return (StapleOutcome.RESUMED if is_resumed else StapleOutcome.MISSING), ""
+        der = bytes(ffi.buffer(_staple[0], length))
+        now = time.time()
+        verdict = self.judge.judge(der, _leaf_digest(ssl), lambda: _chain(connection), now)
+        self.tally.see(der, verdict, now)
+        return verdict.outcome, verdict.reason
+
+
+def _ignore(_attempt: Attempt) -> None:
+    """Before the first round nobody listens."""
+
+
+def _protocol(ssl: object) -> tuple[str, str, str]:
+    group, cipher = lib.SSL_get0_group_name(ssl), lib.SSL_get_current_cipher(ssl)
+    words = (lib.SSL_get_version(ssl), lib.SSL_CIPHER_get_name(cipher), group)
+    return tuple("" if word == ffi.NULL else ffi.string(word).decode("ascii") for word in words)  # type: ignore[return-value]  # three in, three out
+
+
+def _leaf_digest(ssl: object) -> bytes:
+    leaf = lib.SSL_get_peer_certificate(ssl)
+    if leaf == ffi.NULL:
+        return b""
+    try:
+        lib.X509_digest(leaf, _SHA256, _digest, _digest_length)
+    finally:
+        lib.X509_free(leaf)
+    return bytes(ffi.buffer(_digest, _digest_length[0]))
+
+
+def _chain(connection: SSL.Connection) -> tuple[x509.Certificate, ...]:
+    try:
+        return tuple(connection.get_peer_cert_chain(as_cryptography=True) or ())
+    except ValueError:  # a certificate that OpenSSL can read and cryptography cannot
+        return ()

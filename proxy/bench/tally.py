@@ -1,0 +1,190 @@
+"""What one process counts in one round, and how those of many add up. PURE: times are arguments."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from proxy.bench.histogram import Histogram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from proxy.bench.outcomes import Failure, StapleOutcome
+    from proxy.bench.staples import Verdict
+
+SECOND_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class Latencies:
+    """Where the time went, in nanoseconds."""
+
+    total: Histogram = field(default_factory=Histogram)
+    """From when the client was due to the end of its handshake: what a stalled server cannot hide from."""
+    late: Histogram = field(default_factory=Histogram)
+    """From when it was due to when it began: this program's own lateness, or its limit of open connections."""
+    connect: Histogram = field(default_factory=Histogram)
+    handshake: Histogram = field(default_factory=Histogram)
+    """From the open connection to the end of the handshake."""
+    first_byte: Histogram = field(default_factory=Histogram)
+    """From a request to the first byte of its answer."""
+
+    def merge(self, other: Latencies) -> None:
+        for each in fields(self):
+            getattr(self, each.name).merge(getattr(other, each.name))
+
+
+@dataclass(slots=True)
+class Second:
+    """One second of a round."""
+
+    total: Histogram = field(default_factory=Histogram)
+    staples: Counter[StapleOutcome] = field(default_factory=Counter)
+    failures: int = 0
+
+    def merge(self, other: Second) -> None:
+        self.total.merge(other.total)
+        self.staples += other.staples
+        self.failures += other.failures
+
+
+@dataclass(slots=True)
+class SeenStaple:
+    """One distinct response, however often it came; times are unix seconds."""
+
+    size: int
+    this_update: float | None
+    serve_until: float | None
+    count: int
+    first: float
+    last: float
+
+    def merge(self, other: SeenStaple) -> None:
+        self.count += other.count
+        self.first, self.last = min(self.first, other.first), max(self.last, other.last)
+
+
+@dataclass(slots=True)
+class Tally:
+    """All that is told of a round; begins and ends are of the machine's monotonic clock."""
+
+    begin_ns: int
+    """From here on clients are counted."""
+    end_ns: int = 0
+    """When the last one was done."""
+    latencies: Latencies = field(default_factory=Latencies)
+    staples: Counter[tuple[StapleOutcome, str]] = field(default_factory=Counter)
+    """With the reason, "" where none is needed."""
+    seen: dict[bytes, SeenStaple] = field(default_factory=dict)
+    failures: Counter[tuple[Failure, str]] = field(default_factory=Counter)
+    """The kind with its detail."""
+    resumed: int = 0
+    protocols: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """TLS version, cipher and group."""
+    statuses: Counter[int] = field(default_factory=Counter)
+    """Of HTTP answers."""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    warmup: int = 0
+    """Handshakes that were made before and are in nothing else here."""
+    verified: int = 0
+    """How often a staple's signature was looked at."""
+    seconds: dict[int, Second] = field(default_factory=dict)
+    """From `begin_ns`, by when the client was done."""
+
+    @property
+    def handshakes(self) -> int:
+        return self.latencies.total.total
+
+    @property
+    def failed(self) -> int:
+        return sum(self.failures.values())
+
+    @property
+    def elapsed_s(self) -> float:
+        return max(self.end_ns - self.begin_ns, 0) / SECOND_NS
+
+    @property
+    def rate(self) -> float:
+        """Handshakes per second, to the end of the last one; 0 if none was made."""
+        return self.handshakes / self.elapsed_s if self.handshakes and self.elapsed_s else 0.0
+
+    def second(self, now_ns: int) -> Second:
+        """The second that is now, of those that are counted; also moves the end."""
+        self.end_ns = max(self.end_ns, now_ns)
+        index = (now_ns - self.begin_ns) // SECOND_NS
+        found = self.seconds.get(index)
+        if found is None:
+            found = self.seconds[index] = Second()
+        return found
+
+    def fail(self, kind: Failure, detail: str, now_ns: int) -> None:
+        """Count a client that did not get what it came for."""
+        self.failures[kind, detail] += 1
+        self.second(now_ns).failures += 1
+
+    def see(self, der: bytes, verdict: Verdict, now: float) -> None:
+        """Count a staple by its bytes."""
+        seen = self.seen.get(der)
+        if seen is None:
+            self.seen[der] = SeenStaple(len(der), verdict.this_update, verdict.serve_until, 1, now, now)
+        else:
+            seen.count += 1
+            seen.last = now
+
+    def closed(self) -> Tally:
+        """Ready to be sent: a digest in place of each staple."""
+        self.seen = {sha256(der).digest(): seen for der, seen in self.seen.items()}
+        return self
+
+    def merge(self, other: Tally) -> None:
+        """Add what another process has counted in the same round."""
+        self.begin_ns = min(self.begin_ns, other.begin_ns)
+        self.end_ns = max(self.end_ns, other.end_ns)
+        self._add(other, 0)
+
+    def append(self, other: Tally) -> None:
+        """Add another round, as if it had followed this one at once."""
+        shift = max(self.seconds, default=-1) + 1
+        self.end_ns += max(other.end_ns - other.begin_ns, 0)
+        self._add(other, shift)
+
+    def _add(self, other: Tally, shift: int) -> None:
+        self.latencies.merge(other.latencies)
+        self.staples += other.staples
+        self.failures += other.failures
+        self.protocols += other.protocols
+        self.statuses += other.statuses
+        self.resumed += other.resumed
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.warmup += other.warmup
+        self.verified += other.verified
+        for key, seen in other.seen.items():
+            mine = self.seen.get(key)
+            if mine is None:
+                self.seen[key] = replace(seen)
+            else:
+                mine.merge(seen)
+        for index, second in other.seconds.items():
+            self.seconds.setdefault(index + shift, Second()).merge(second)
+
+
+def merged(tallies: Iterable[Tally]) -> Tally:
+    """All processes of one round as one; there is at least one, and the first is changed."""
+    first, *rest = tallies
+    for each in rest:
+        first.merge(each)
+    return first
+
+
+def chained(tallies: Iterable[Tally]) -> Tally:
+    """Several rounds as one that had no pauses; there is at least one, and none is changed."""
+    rounds = list(tallies)
+    whole = Tally(rounds[0].begin_ns, rounds[0].begin_ns)
+    for each in rounds:
+        whole.append(each)
+    return whole
