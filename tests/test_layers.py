@@ -67,6 +67,15 @@ PURE_LAYERS = (
     "proxy/keeper/lanes",
     "proxy/keeper/watched",
     "proxy/keeper/freshness",
+    "proxy/bench/arrivals",
+    "proxy/bench/difference",
+    "proxy/bench/histogram",
+    "proxy/bench/outcomes",
+    "proxy/bench/plan",
+    "proxy/bench/report",
+    "proxy/bench/staples",
+    "proxy/bench/steps",
+    "proxy/bench/tally",
 )
 IMPURE = (
     "asyncio",
@@ -88,9 +97,10 @@ IMPURE = (
 
 # (what is imported) -> (who may import it); everybody else may not. Prefixes of module paths.
 ONLY = {
-    "OpenSSL": ("proxy/tls/", "proxy/lab/client"),
+    "OpenSSL": ("proxy/tls/", "proxy/lab/client", "proxy/bench/context", "proxy/bench/crowd", "proxy/bench/attempt"),
     "aiohttp": ("proxy/keeper/", "proxy/lab/"),
-    "uvloop": ("proxy/worker",),
+    "uvloop": ("proxy/worker", "proxy/bench/process"),
+    "proxy.bench": ("proxy/bench/", "proxy/cli/"),
     "proxy.lab": ("proxy/lab/", "proxy/cli/"),
     "proxy.keeper": ("proxy/keeper/", "proxy/master", "proxy/cli/"),
     "proxy.cli": ("proxy/cli/", "proxy/__main__"),
@@ -105,6 +115,7 @@ NEVER = {
     "proxy/http/": ("proxy.tls", "proxy.keeper", "proxy.ocsp", "proxy.cache"),
     "proxy/worker": ("proxy.keeper", "aiohttp"),
     "proxy/ocsp/": ("proxy.keeper", "proxy.tls", "proxy.http", "proxy.cache"),
+    "proxy/bench/": ("proxy.keeper", "proxy.cache", "proxy.lab"),
     "proxy/cache/": ("proxy.keeper", "proxy.tls", "proxy.http", "proxy.ocsp"),
 }
 

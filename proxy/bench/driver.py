@@ -46,6 +46,7 @@ class Round:
     async def run(self) -> Tally:
         """Give what was counted, when the last client is over."""
         loop = asyncio.get_running_loop()
+        verified_before = self._crowd.judge.verified
         sweeping = loop.create_task(self._sweep())
         try:
             if self._phase.rate:
@@ -58,6 +59,7 @@ class Round:
             sweeping.cancel()
             if self._alarm is not None:
                 self._alarm.close()
+        self.tally.verified = self._crowd.judge.verified - verified_before
         return self.tally
 
     async def _sweep(self) -> None:

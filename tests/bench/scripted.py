@@ -29,7 +29,7 @@ class Scripted:
     key: object
     staple: Callable[[int], bytes] = lambda _: b""
     before: Callable[[int], bool] = lambda _: True
-    talk: Callable[[SSL.Connection], None] = lambda connection: read_to_end(connection)
+    talk: Callable[[SSL.Connection], None] = field(default_factory=lambda: read_to_end)
     prepare: Callable[[SSL.Context], None] = lambda _: None
     handshakes: int = 0
     resumed: int = 0

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from ocsp.pki import CA, DAY, LEAF, NOW, OTHER_LEAF, UNKNOWN, Answer, cert_id, revoked, single
 
-from proxy.bench.outcomes import MEANING, FAILURE_MEANING, Failure, StapleOutcome
+from proxy.bench.outcomes import FAILURE_MEANING, MEANING, Failure, StapleOutcome
 from proxy.bench.staples import Judge
 
 AT = NOW.timestamp()

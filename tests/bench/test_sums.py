@@ -143,7 +143,8 @@ def test_neither_kind_is_always_the_second():
 
 @pytest.mark.parametrize(
     ("nanoseconds", "words"),
-    [(0, "0 ns"), (999, "999 ns"), (1500, "1.5 µs"), (999_400, "999 µs"), (999_600, "1 ms"), (2.5e9, "2.5 s"), (1.5e12, "1500 s")],
+    [(0, "0 ns"), (999, "999 ns"), (1500, "1.5 µs"), (999_400, "999 µs"), (999_600, "1 ms"), (2.5e9, "2.5 s"),
+     (1.5e12, "1500 s")],
 )  # fmt: skip
 def test_times_have_three_digits_and_a_unit(nanoseconds, words):
     assert duration_words(nanoseconds) == words
