@@ -250,8 +250,10 @@ class Attempt:
             for event in events:
                 if isinstance(event, ResponseHead) and event.status >= 200:
                     tally.statuses[event.status] += 1
-        if not self._decoder.is_complete:
-            return
+        if self._decoder.is_complete:
+            self._on_answered()
+
+    def _on_answered(self) -> None:
         if not self._left:
             if self._wants_session:
                 self._take_session()
@@ -335,7 +337,7 @@ class Attempt:
             except UpstreamError as error:
                 self._fail(Failure.ANSWER, why or error.detail)
             else:
-                self._over()
+                self._on_answered()
         else:
             self._over()
 

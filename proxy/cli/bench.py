@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 16
 ROUNDS = 10
-_LISTED = ("target", "as_json", "html", "i_may_load")
-"""Options that say nothing about the load."""
+_NOT_OF_THE_LOAD = ("target", "as_json", "html", "i_may_load")
+"""What the report need not repeat."""
 
 
 def _checked(read: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, str | None], object]:
@@ -200,9 +200,9 @@ def bench(
       stapleproxy bench localhost:8443 --ab --duration 20s
     """  # noqa: D301  \b is click's mark for lines to leave as they are
     given = {
-        parameter: str(value)
+        parameter: "" if value is True else str(value)
         for parameter, value in ctx.params.items()
-        if parameter not in _LISTED and ctx.get_parameter_source(parameter) is ParameterSource.COMMANDLINE
+        if ctx.get_parameter_source(parameter) is ParameterSource.COMMANDLINE
     }
     _check_together(given)
     if html is not None:
@@ -234,7 +234,7 @@ def bench(
         work=work,
         phase=phase,
         target=work.authority,
-        options=given,
+        options={_option(each): value for each, value in given.items() if each not in _NOT_OF_THE_LOAD},
         begun=datetime.now(UTC),
         processes=processes or (os.cpu_count() or 1 if steps else sensible_processes(os.cpu_count() or 1, phase)),
         html=html,
@@ -270,7 +270,7 @@ def _check_together(given: dict[str, str]) -> None:
 
 
 def _option(parameter: str) -> str:
-    known = {"names_path": "--names", "path": "--request", "steps": "--stepped"}
+    known = {"names_path": "--names", "path": "--request", "steps": "--stepped", "version": "--tls"}
     return known.get(parameter, f"--{parameter.replace('_', '-')}")
 
 

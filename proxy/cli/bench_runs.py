@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from proxy import __version__
 from proxy.bench.context import BenchError
 from proxy.bench.difference import differences, order_of
 from proxy.bench.report import Report, as_data, duration_words, notes, table, tally_data
+from proxy.bench.report_page import page
 from proxy.bench.steps import judge_step
 from proxy.bench.tally import chained
 from proxy.bench.team import running_team
@@ -89,7 +91,7 @@ def run_steps(console: Console, run: Run, rates: Sequence[float], goal: Goal) ->
         "highest_rate": best and best.rate,
         "steps": [{"rate": step.rate, "broken": step.broken or None, **tally_data(step.tally)} for step in steps],
     }
-    _tell(console, run, report, data, [sentence, aligned(rows)])
+    _tell(console, run, report, data, (sentence,), rows)
 
 
 def run_alternating(console: Console, run: Run, rounds: int) -> None:
@@ -115,7 +117,7 @@ def run_alternating(console: Console, run: Run, rounds: int) -> None:
         ("with less without staple", "with", "without", "difference", "95 % interval", ""),
         *map(_difference_row, found),
     ]
-    _tell(console, run, report, data, [aligned(rows)])
+    _tell(console, run, report, data, (), rows)
 
 
 def _difference_row(each: Difference) -> tuple[str, ...]:
@@ -150,12 +152,25 @@ def _difference_data(each: Difference) -> dict[str, object]:
     }
 
 
-def _tell(console: Console, run: Run, report: Report, data: dict[str, object], before: Sequence[str] = ()) -> None:
+def _tell(
+    console: Console,
+    run: Run,
+    report: Report,
+    data: dict[str, object],
+    sentences: Sequence[str] = (),
+    rows: Sequence[Sequence[str]] = (),
+) -> None:
+    """Print the report, after sentences and a table that are of this kind of run only, and write the page."""
     if run.as_json:
         click.echo(json.dumps(data, indent=2))
-        return
-    parts = [*before, *(aligned(block) for block in table(report)), *notes(report)]
-    console.out("\n\n".join(parts), highlight=False)
+    else:
+        own = [aligned(rows)] if rows else []
+        parts = [*sentences, *own, *(aligned(block) for block in table(report)), *notes(report)]
+        console.out("\n\n".join(parts), highlight=False)
+    if run.html is not None:
+        made_by = f"stapleproxy {__version__}"
+        own_page = page(report, made_by=made_by, before=sentences, extra=[rows] if rows else [])
+        run.html.write_text(own_page, encoding="utf-8")
 
 
 class _Shown:

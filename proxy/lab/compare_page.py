@@ -1,6 +1,6 @@
 """The comparison as one HTML page that needs neither network nor script. Pure.
 
-Light and dark follow the reader's setting. Tables say in numbers what the plots show.
+Tables say in numbers what the plots show.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from proxy.lab.compare_outcomes import MEANING, Outcome, summarize
 from proxy.lab.compare_plan import CLIENT_DEADLINE_S, INTERVAL_S, phases, scaled
-from proxy.lab.compare_plot import css_class, patterns, plot, swatch
+from proxy.lab.compare_plot import STROKES, plot
+from proxy.page import document
+from proxy.svg import patterns, swatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,29 +35,8 @@ _COLOURS = {
     Outcome.ALERT: ("#d9685c", "#a33c31"),
     Outcome.LATE: ("#8f8f9a", "#6a6a78"),
 }
-_STYLE = """
-:root { color-scheme: light dark; --page: #fff; --ink: #1b1d20; --faint: #5b6168; --line: #d5d9de;
-  --trouble: #fbe9e7; --edge: #b3392d; --stroke: #00000073; --dot: #1f4e9c; LIGHT }
-@media (prefers-color-scheme: dark) { :root { --page: #16181b; --ink: #e7e9ec; --faint: #a3a9b1; --line: #3b4047;
-  --trouble: #3a2321; --edge: #ee8278; --stroke: #ffffff73; --dot: #9cc2ff; DARK } }
-body { margin: 2rem auto; padding: 0 1rem; max-width: 62rem; background: var(--page); color: var(--ink);
-  font: 1rem/1.5 system-ui, sans-serif; }
-h1 { line-height: 1.2; } h2 { margin: 2.5rem 0 .5rem; } figure { margin: 1.5rem 0; }
-figcaption, caption { text-align: start; font-weight: 600; padding-bottom: .3rem; }
-.wide { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .8rem; border-bottom: 1px solid var(--line); text-align: end; white-space: nowrap; }
-th:first-child, .words td, .words th { text-align: start; } th { font-weight: 600; }
-td.zero { color: var(--faint); }
-.note { color: var(--faint); } code { font-size: .95em; overflow-wrap: anywhere; }
-.plot { display: block; width: 100%; min-width: 40rem; height: auto; }
-.plot text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-.defs { position: absolute; } .swatch { vertical-align: -1px; }
-.trouble { fill: var(--trouble); } .edge { stroke: var(--edge); stroke-dasharray: 4 3; }
-.axis { stroke: var(--ink); } .grid { stroke: var(--line); }
-.stroke { stroke: var(--stroke); stroke-width: 1.4; fill: none; }
-.dots { stroke: var(--dot); stroke-linecap: round; fill: none; } .tag { fill: var(--page); opacity: .9; }
-"""
+_TROUBLE = {"trouble": ("#fbe9e7", "#3a2321"), "edge": ("#b3392d", "#ee8278")}
+_STYLE = ".trouble { fill: var(--trouble); } .edge { stroke: var(--edge); stroke-dasharray: 4 3; }\n"
 
 
 def page(report: Report, *, made_by: str) -> str:
@@ -64,7 +45,7 @@ def page(report: Report, *, made_by: str) -> str:
     parts = phases(plan)
     title = f"Stapling through trouble: {', '.join(plan.profiles)}"
     body = [
-        patterns(),
+        patterns(STROKES),
         "<main>",
         f"<h1>{escape(title)}</h1>",
         f"<p>{escape(_story(plan))}</p>",
@@ -83,26 +64,13 @@ def page(report: Report, *, made_by: str) -> str:
         f'<p class="note">Begun at {report.begun:%Y-%m-%d %H:%M:%S} UTC. Made by {escape(made_by)}.</p>',
         "</main>",
     ]
-    head = (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_style()}</style>\n</head>\n<body>\n"
-    )
-    return head + "\n".join(body) + "\n</body>\n</html>\n"
+    return document(title, body, _COLOURS, _TROUBLE, _STYLE)
 
 
 def wait_words(seconds: float) -> str:
     """Say how long, as precisely as it matters."""
     milliseconds = round(seconds * 1000)
     return f"{milliseconds} ms" if milliseconds < 1000 else f"{seconds:.2f} s"
-
-
-def _style() -> str:
-    def variables(which: int) -> str:
-        return " ".join(f"--{css_class(each)}: {colours[which]};" for each, colours in _COLOURS.items())
-
-    fills = "\n".join(f".{css_class(each)} {{ fill: var(--{css_class(each)}); }}" for each in Outcome)
-    return _STYLE.replace("LIGHT", variables(0)).replace("DARK", variables(1)) + fills + "\n"
 
 
 def _story(plan: Plan) -> str:

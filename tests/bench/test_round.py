@@ -285,3 +285,17 @@ def test_every_name_is_asked_for(server):
     with server().running() as scripted:
         run(scripted.port, closed(20), names=Names.of([("a.test", 3), ("b.test", 1)]))
     assert (scripted.names.count(b"a.test"), scripted.names.count(b"b.test")) == (15, 5)
+
+
+def test_an_answer_that_ends_with_the_connection_is_whole_and_its_session_is_kept(server):
+    """As servers of old do it, without a length."""
+
+    def talk(connection):
+        while not connection.recv(4096).endswith(b"\r\n\r\n"):
+            pass
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nall there is")
+        connection.shutdown()
+
+    with server(talk=talk).running() as scripted:
+        tally = run(scripted.port, closed(1, 1), closed(10, 1), path="/", requests=1, resume=1.0)
+    assert (tally.handshakes, tally.failed, tally.resumed, tally.statuses) == (10, 0, 10, {200: 10})
