@@ -37,6 +37,7 @@ class Round:
         self._number = part.index  # of the next client
         self._begun = 0  # of those that are counted
         self._slots = 0  # of a closed loop, that will come back
+        self._is_stopped = False
         self._alarm: Alarm | None = None
         self._over = asyncio.get_running_loop().create_future()
         crowd.tally = self.tally = Tally(begin_ns=self._counted_ns, end_ns=self._counted_ns)
@@ -62,6 +63,16 @@ class Round:
         self.tally.verified = self._crowd.judge.verified - verified_before
         return self.tally
 
+    def stop(self) -> None:
+        """Begin no more clients; those that are open are waited for."""
+        self._is_stopped = True
+        self._end_if_over()
+
+    def abort(self, error: BaseException) -> None:
+        """End it with an error, whoever is open."""
+        if not self._over.done():
+            self._over.set_exception(error)
+
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_S)
@@ -75,7 +86,7 @@ class Round:
     def _launch(self) -> None:
         """Begin all who are due, and set the alarm for the next."""
         part, crowd = self._part, self._crowd
-        while self._number < part.end:
+        while self._number < part.end and not self._is_stopped:
             due_ns = self._due_ns()
             now = time.monotonic_ns()
             if due_ns > now:
@@ -124,7 +135,7 @@ class Round:
             self._begin(now, is_counted=is_counted)
 
     def _is_enough(self, now: int, *, is_counted: bool) -> bool:
-        if self._end_ns is not None and now >= self._end_ns:
+        if self._is_stopped or (self._end_ns is not None and now >= self._end_ns):
             return True
         wanted = self._part.handshakes
         return is_counted and wanted is not None and self._begun >= wanted
@@ -157,5 +168,9 @@ class Round:
     def _end_if_over(self) -> None:
         if self._crowd.open or self._over.done():
             return
-        if self._slots == 0 if not self._phase.rate else self._number >= self._part.end:
+        if self._phase.rate:
+            is_over = self._is_stopped or self._number >= self._part.end
+        else:
+            is_over = not self._slots
+        if is_over:
             self._over.set_result(None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from proxy.bench.plan import Part, Phase, Work
     from proxy.bench.tally import Tally
 
+STOP = None
+"""What the parent says to end a round before its time."""
 _PROGRESS_EVERY_S = 0.25
 _OTHER_DESCRIPTORS = 64
 """Of the interpreter, the loop and the pipe."""
@@ -47,7 +48,6 @@ class Progress:
 
 def serve(work: Work, pipe: Connection) -> None:
     """Do what comes over the pipe until it is closed; what goes back is a Progress, a Tally, or a sentence."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the pipe
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # as many as allowed, if these are not
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -61,23 +61,43 @@ def serve(work: Work, pipe: Connection) -> None:
         return
     loop = uvloop.new_event_loop()
     crowd = Crowd(work, context, loop)
-    with contextlib.closing(loop), contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.closing(loop), contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send(Progress())
         while True:
             order = pipe.recv()
+            if order is STOP:
+                continue  # it was meant for a round that had ended by itself
+            if order.part.concurrency > max_open:
+                pipe.send(
+                    f"{order.part.concurrency} connections at once are more than a process may open here ({max_open}): "
+                    "raise the limit with ulimit -n, or give more --processes"
+                )
+                return
             pipe.send(loop.run_until_complete(_run(crowd, order, pipe, max_open)).closed())
 
 
 async def _run(crowd: Crowd, order: Order, pipe: Connection, max_open: int) -> Tally:
     round_ = Round(crowd, order.phase, order.part, order.start_ns, max_open=max_open)
-    telling = asyncio.ensure_future(_tell(round_.tally, pipe))
+    # A callback that breaks would leave its client open for ever, and the round without an end.
+    crowd.loop.set_exception_handler(
+        lambda _, context: round_.abort(context.get("exception") or RuntimeError(context["message"]))
+    )
+    talking = asyncio.ensure_future(_talk(round_, pipe))
     try:
         return await round_.run()
     finally:
-        telling.cancel()
+        talking.cancel()
 
 
-async def _tell(tally: Tally, pipe: Connection) -> None:
-    while True:
-        await asyncio.sleep(_PROGRESS_EVERY_S)
-        pipe.send(Progress(tally.handshakes, tally.failed))
+async def _talk(round_: Round, pipe: Connection) -> None:
+    """Tell how it goes. Whatever the parent says in a round ends it; its death ends it at once."""
+    try:
+        while True:
+            await asyncio.sleep(_PROGRESS_EVERY_S)
+            pipe.send(Progress(round_.tally.handshakes, round_.tally.failed))
+            # Asked now and then, not watched: the loop would make the pipe non-blocking.
+            if pipe.poll():
+                pipe.recv()
+                round_.stop()
+    except (EOFError, OSError) as error:
+        round_.abort(error)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
 from proxy.bench.context import BenchError
-from proxy.bench.process import Order, Progress, serve
+from proxy.bench.process import STOP, Order, Progress, serve
 from proxy.bench.tally import SECOND_NS, Tally, merged
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _READY_WITHIN_S = 60.0
 _START_IN_S = 0.05
 """From the order to the first client: by then every process has read it."""
 _END_WITHIN_S = 5.0
+_LOOK_EVERY_S = 0.25
+"""Whether Ctrl-C was pressed: a signal handler cannot end a wait by itself."""
 
 
 class Team:
@@ -29,6 +32,12 @@ class Team:
 
     def __init__(self, members: list[tuple[BaseProcess, Connection]]) -> None:
         self._members = members
+        self.is_stopped = False
+        """Ctrl-C has ended a round early; what it counted is true all the same."""
+
+    def stop(self) -> None:
+        """End the round, and tell what there is."""
+        self.is_stopped = True
 
     def run(self, phase: Phase, tell: Callable[[int, int], None]) -> Tally:
         """Run one round; `tell` hears now and then how many handshakes were made and how many clients failed."""
@@ -39,8 +48,13 @@ class Team:
         latest = {pipe: Progress() for _, pipe in self._members}
         tallies: list[Tally] = []
         open_pipes = set(latest)
+        was_told = False
         while open_pipes:
-            ready = wait(open_pipes)
+            if self.is_stopped and not was_told:
+                was_told = True
+                for pipe in open_pipes:
+                    pipe.send(STOP)
+            ready = wait(open_pipes, _LOOK_EVERY_S)
             for pipe in [pipe for pipe in latest if pipe in ready]:
                 said = _receive(pipe)
                 if isinstance(said, Tally):
@@ -65,20 +79,39 @@ def running_team(work: Work, count: int) -> Iterator[Team]:
             process: BaseProcess = context.Process(
                 target=serve, args=(work, there), name=f"bench-{number}", daemon=True
             )
-            process.start()
+            with _on_ctrl_c(None):  # children ignore it from their first instruction: the parent ends them
+                process.start()
             there.close()
             members.append((process, here))
         for _, pipe in members:
             if not pipe.poll(_READY_WITHIN_S):
                 raise BenchError(f"a process of the load was not ready within {_READY_WITHIN_S:g} s")
             _receive(pipe)
-        yield Team(members)
+        team = Team(members)
+        with _on_ctrl_c(team.stop):
+            yield team
     finally:
         for member, pipe in members:
             pipe.close()
             member.terminate()
         for member, _ in members:
             member.join(_END_WITHIN_S)
+
+
+@contextmanager
+def _on_ctrl_c(call: Callable[[], None] | None) -> Iterator[None]:
+    """Call this the first time, and let the second time end everything; None: it does nothing."""
+
+    def handle(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if call is not None:
+            call()
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN if call is None else handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _receive(pipe: Connection) -> Progress | Tally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -190,7 +191,9 @@ def bench(
     """Load a server on this machine with TLS handshakes, each of which asks for the staple and verifies it.
 
     A staple is verified once, with the issuer out of the chain that the server sends, and compared byte for byte after.
-    With --rate latencies count from when a client is due, so that a server that stalls cannot hide it.
+    With --rate, latencies count from when a client is due, so that a server that stalls cannot hide it.
+
+    Ctrl-C ends it early, and what there is is told.
 
     \b
     Examples:
@@ -242,11 +245,12 @@ def bench(
     )
     console = make_console(to_stderr=as_json)
     if steps:
-        run_steps(console, run, steps, goal)
+        is_stopped = run_steps(console, run, steps, goal)
     elif ab:
-        run_alternating(console, run, rounds or ROUNDS)
+        is_stopped = run_alternating(console, run, rounds or ROUNDS)
     else:
-        run_once(console, run)
+        is_stopped = run_once(console, run)
+    ctx.exit(128 + signal.SIGINT if is_stopped else 0)
 
 
 def _check_together(given: dict[str, str]) -> None:

@@ -52,15 +52,16 @@ class Run:
         return Report(self.target, self.options, self.begun, self.processes, phase or self.phase, tally)
 
 
-def run_once(console: Console, run: Run) -> None:
-    """Run one round, and tell everything about it."""
+def run_once(console: Console, run: Run) -> bool:
+    """Run one round, and tell everything about it; True, here and below: Ctrl-C has ended it early."""
     with running_team(run.work, run.processes) as team, _progress(console, run.phase) as progress:
         tally = progress.run(team, run.phase)
     report = run.report(tally)
     _tell(console, run, report, as_data(report))
+    return team.is_stopped
 
 
-def run_steps(console: Console, run: Run, rates: Sequence[float], goal: Goal) -> None:
+def run_steps(console: Console, run: Run, rates: Sequence[float], goal: Goal) -> bool:
     """Raise the rate until the goal is missed, and tell the highest that met it."""
     steps: list[Step] = []
     with running_team(run.work, run.processes) as team:
@@ -68,7 +69,7 @@ def run_steps(console: Console, run: Run, rates: Sequence[float], goal: Goal) ->
             phase = replace(run.phase, rate=rate)
             with _progress(console, phase) as progress:
                 steps.append(judge_step(rate, progress.run(team, phase), goal))
-            if steps[-1].broken:
+            if steps[-1].broken or team.is_stopped:
                 break
     met = [step for step in steps if not step.broken]
     best = met[-1] if met else None
@@ -92,9 +93,10 @@ def run_steps(console: Console, run: Run, rates: Sequence[float], goal: Goal) ->
         "steps": [{"rate": step.rate, "broken": step.broken or None, **tally_data(step.tally)} for step in steps],
     }
     _tell(console, run, report, data, (sentence,), rows)
+    return team.is_stopped
 
 
-def run_alternating(console: Console, run: Run, rounds: int) -> None:
+def run_alternating(console: Console, run: Run, rounds: int) -> bool:
     """Ask for the staple in one round and not in the next, and tell what that costs."""
     phase = replace(run.phase, seconds=run.phase.seconds / (2 * rounds), ramp_s=0.0, warmup_s=0.0)
     pairs: list[tuple[Tally, Tally]] = []
@@ -102,6 +104,8 @@ def run_alternating(console: Console, run: Run, rounds: int) -> None:
         uncounted = replace(run.phase, seconds=phase.seconds)
         warmup = progress.run(team, uncounted) if run.phase.uncounted_s else None
         for pair in range(rounds):
+            if team.is_stopped:
+                break
             done = {asks: progress.run(team, replace(phase, asks_staple=asks)) for asks in order_of(pair)}
             pairs.append((done[True], done[False]))
     found = differences(pairs)
@@ -118,6 +122,7 @@ def run_alternating(console: Console, run: Run, rounds: int) -> None:
         *map(_difference_row, found),
     ]
     _tell(console, run, report, data, (), rows)
+    return team.is_stopped
 
 
 def _difference_row(each: Difference) -> tuple[str, ...]:

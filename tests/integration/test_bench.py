@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from bench.scripted import Scripted
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
-from integration.front import run, site, toml, wait_until
+from integration.front import children_of, is_alive, run, site, toml, wait_until
 from lab.servers import build_response, openssl_server
 
 from proxy.lab.signing import Signing
@@ -156,3 +160,45 @@ def test_a_staple_of_another_certificate_is_told_by_its_reason(lab):
 def test_what_cannot_be_done_is_told_in_a_sentence(options, status, sentence):
     _, said = bench(*options, status=status)
     assert sentence in said
+
+
+@contextlib.contextmanager
+def endless(lab):
+    """A load that has begun and would go on for an hour: its process, and the server's port."""
+    issued = lab.ca.issue(["lab.test"])
+    scripted = Scripted((issued.leaf, lab.ca.intermediate.certificate), issued.key)
+    with scripted.running():
+        options = ["--rate", "50", "--duration", "1h", "--warmup", "0s", "--processes", "2", "--json"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "proxy", "bench", f"127.0.0.1:{scripted.port}", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                wait_until(lambda: scripted.handshakes >= 10, what="the tenth handshake")
+                yield process
+            finally:
+                process.kill()
+
+
+def test_ctrl_c_ends_it_early_and_what_there_is_is_told(lab):
+    """The terminal sends it to all processes; the children leave it to the parent."""
+    with endless(lab) as process:
+        os.killpg(process.pid, signal.SIGINT)
+        said, beside = process.communicate(timeout=30)
+    data = json.loads(said)
+    assert (process.returncode, beside) == (130, "")
+    assert data["handshakes"] >= 10
+    assert data["failed"] == 0
+
+
+def test_no_load_goes_on_without_its_parent(lab):
+    """kill -9 of the parent: its children see the pipe's end."""
+    with endless(lab) as process:
+        children = children_of(process.pid)
+        assert len(children) >= 2
+        process.kill()
+        wait_until(lambda: not any(map(is_alive, children)), what="the end of the children")
