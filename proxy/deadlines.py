@@ -6,6 +6,7 @@ are counted in tens of seconds.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Protocol
 
@@ -99,4 +100,5 @@ class Deadlines:
                     if self._bugs.is_due(now):  # many may be of one kind
                         _log.exception("a bug: the end of a connection's time was not dealt with; it is cut")
                     item.deadline_at = NEVER
-                    item.abort()
+                    with contextlib.suppress(Exception):  # it is broken already
+                        item.abort()

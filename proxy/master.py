@@ -174,6 +174,7 @@ def build_plan(
                     ((sites[index].names, contexts[index]) for index in each.sites),
                     None if settings.tls.unknown_names == "refuse" else contexts[each.default],
                 ),
+                has_http=any(settings.site[index].mode == "http" for index in each.sites),
             )
             for each in entrances(settings.listen, dict(enumerate(settings.site)))
         ),

@@ -83,6 +83,8 @@ class Entrance:
     addresses: tuple[ListenAddress, ...]
     contexts: NameTable[SSL.Context | None]
     """By server name; None: such clients are refused."""
+    has_http: bool
+    """There is a site that speaks HTTP: who does it without TLS is told so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,6 @@ class _Worker:
             Backends([server.address for server in each.site.upstream], self._deadlines, loop) for each in plan.routes
         ]
         self._is_load_balancer = partial(is_trusted, trusted=plan.load_balancers) if plan.load_balancers else None
-        self._http_answer = PLAIN_HTTP if any(each.site.mode == "http" for each in plan.routes) else b""
 
     async def serve(
         self,
@@ -166,7 +167,7 @@ class _Worker:
         if self._access_log is not None:
             loop.add_signal_handler(signal.SIGUSR1, self._access_log.file.reopen)
         doors = [
-            (partial(self._accept, entrance.contexts), own)
+            (partial(self._accept, entrance.contexts, PLAIN_HTTP if entrance.has_http else b""), own)
             for entrance, own in zip(self._plan.entrances, sockets, strict=True)
         ]
         await self._acceptor.open([*doors, (self._redirect, redirecting)])
@@ -186,7 +187,7 @@ class _Worker:
         self._loop.remove_reader(life_fd)
         self._stop.set()
 
-    def _accept(self, contexts: NameTable[SSL.Context | None]) -> TlsTransport:
+    def _accept(self, contexts: NameTable[SSL.Context | None], http_answer: bytes) -> TlsTransport:
         plan = self._plan
         return TlsTransport(
             contexts,
@@ -196,7 +197,7 @@ class _Worker:
             _log_failure,
             self._loop,
             self._is_load_balancer,
-            self._http_answer,
+            http_answer,
             self._acceptor,
             self._on_no_staple if self._access_log is not None else None,
             self._ask_staple,

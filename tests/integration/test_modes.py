@@ -381,6 +381,17 @@ def test_plain_http_means_nothing_where_there_is_no_http(lab, pair, raw, tmp_pat
         assert ask(front.port, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") == b""
 
 
+def test_plain_http_is_told_so_only_where_there_is_http(lab, pair, backend, raw, tmp_path):
+    """Each address by itself."""
+    other = lab.issue("other.test", with_uri=False)
+    http, tcp = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    sites = site(backend, pair, listen=[http]) + relay(raw, other, listen=[tcp])
+    with run(tmp_path, toml(sites, listen=[http, tcp])):
+        answers = [ask(int(each.rpartition(":")[2]), b"GET / HTTP/1.1\r\n\r\n") for each in (http, tcp)]
+    assert answers[0].startswith(b"HTTP/1.1 400 ")
+    assert answers[1] == b""
+
+
 # ---- HSTS ----
 
 
