@@ -318,7 +318,7 @@ def test_one_certificate_in_two_sites_only_one_of_which_has_a_url(lab, backend, 
         scripted(lab.port, says_good(lab, pair[0])),
         run(tmp_path, configuration(sites)) as front,
     ):
-        assert numbers(front) == [2814, 2604]
+        assert numbers(front) == [2218, 2604]
         assert alert_number(s_client(front.port, "-status", ca=lab.root, name="b.localhost")) == 80
         assert numbers(front)[-3:] == [1938, 2621, 1955]
         first = staple(front.port, lab)
