@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from proxy.cache.layout import KEY_BYTES
 from proxy.identity import CacheKey
+from proxy.log import Seldom
 from proxy.ocsp.httpd import Outcome
 from proxy.tls import clienthello
 from proxy.tls.inline import Preset
@@ -34,6 +35,7 @@ MAX_STAPLE_BYTES = 200_000
 MAX_WAITING = 1_024
 """Handshakes of one worker that wait at a time. One more is not stapled; in Apache it would find no thread."""
 
+_FULL_TOLD_EVERY_S = 60.0
 _DATAGRAM_BYTES = 1 << 18
 _SOCKET_BYTES = 1 << 20
 _QUESTION = struct.Struct(f"!QH{KEY_BYTES}s")
@@ -126,12 +128,14 @@ class Asker:
         self._next = int.from_bytes(os.urandom(7)) or 1
         self._waiting: dict[int, tuple[Question, Callable[[Preset], None]]] = {}
         self._loop = loop
+        self._full = Seldom(_FULL_TOLD_EVERY_S)
         self._end = _End(wire.of_worker, loop, self._on_answer)
 
     def ask(self, wanted: StapleWantedError, hello: bytes, then: Callable[[Preset], None]) -> None:
         """Ask for what a handshake wants; `then` is called with the answer, as late as it may come."""
         if len(self._waiting) >= MAX_WAITING:
-            _log.error("nothing is stapled for this client: %d wait for a response already", MAX_WAITING)
+            if self._full.is_due(self._loop.time()):
+                _log.error("nothing is stapled for more clients: %d wait for a response already", MAX_WAITING)
             self._loop.call_soon(then, Preset(b""))
             return
         question = Question(self._next, wanted.site, wanted.key, clienthello.status_extensions(hello))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,10 +84,16 @@ def folder_problems(settings: Settings) -> tuple[Problem, ...]:
 
     paths = {"stapling.cache": parse_argument(settings.stapling.cache).path, "access_log.path": _log_file(settings)}
     return tuple(
-        Problem(key, f"the folder {Path(path).parent} does not exist: make it, or give another path")
+        Problem(key, f"the folder {Path(path).parent} does not exist: {_way_out(path)}")
         for key, path in paths.items()
         if path and not Path(path).parent.is_dir()
     )
+
+
+def _way_out(path: str) -> str:
+    if found := re.search(r"\$\{(\w+)\}", path):  # Apache leaves in its place what is not defined
+        return f"{found[1]} is not defined: give it with -D {found[1]}=FOLDER, or in the environment"
+    return "make it, or give another path"
 
 
 def acme_warnings(settings: Settings) -> tuple[Problem, ...]:

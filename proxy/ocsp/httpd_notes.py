@@ -14,7 +14,10 @@ Note = tuple[int, *tuple[object, ...]]
 
 NOTES: dict[int, tuple[Level, str]] = {
     # at start
-    2217: ("error", "%s: nothing can be asked about it, since its issuer's certificate is not in the chain"),
+    2217: (
+        "error",
+        "%s: nothing can be asked about it, since its issuer's certificate is not in the chain: add it there",
+    ),
     2218: ("error", "%s: it names no OCSP responder, and the site has no force_url"),
     2604: ("error", "%s: it is not stapled"),
     2814: ("error", "%s: it names no OCSP responder, and this site, not the first to have it, has no force_url"),

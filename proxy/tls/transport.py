@@ -204,6 +204,7 @@ class TlsTransport(Reader):
     def connection_lost(self, exc: Exception | None) -> None:
         self.state = CLOSED
         self._deadlines.discard(self)
+        self._replay = None  # who was asked for a staple still has this connection, for as long as that takes
         if self._is_admitted and self._door is not None:
             self._door.leave(self.peer_host)
         app, self._app = self._app, None
@@ -318,7 +319,9 @@ class TlsTransport(Reader):
         if len(replay.received) <= MAX_REPLAYED_BYTES:
             return
         if replay.is_waiting:
-            self._raw.pause_reading()
+            # It cannot have so much to say before our answer. Not paused: it would never be heard that it has left.
+            self._on_failure("the client sent too much while it waited for its staple", self.peer_host)
+            self.abort()
         else:  # so much comes only when it is past the point where a staple could be wanted
             self._replay = None
 
@@ -337,7 +340,6 @@ class TlsTransport(Reader):
         if replay is None or self.state is not HANDSHAKE or self._raw.is_closing():
             return  # the client has left
         self.deadline_at = self._loop.time() + replay.left_s
-        self._raw.resume_reading()
         self._engine = Engine(replay.context, replay)
         self._feed(replay.begin_again(preset))
 

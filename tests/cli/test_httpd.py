@@ -123,6 +123,19 @@ def test_the_options_are_for_files_of_apaches(tmp_path, command, option):
     assert "--lenient, --profile and -D are for Apache's files, named *.conf" in result.stderr
 
 
+def test_a_folder_named_by_a_variable_that_is_not_defined(stapleproxy, tmp_path):
+    """As in Debian's files without their envvars: it is the variable that is missing, not a folder of that name."""
+    make_chain(tmp_path)
+    text = SITE + "CustomLog ${NO_SUCH_LOG_DIR}/access.log combined\n"
+    status, _, err = stapleproxy("check", text)
+    assert status == 2
+    assert err.startswith(
+        "x.conf:9: the folder ${NO_SUCH_LOG_DIR} does not exist: NO_SUCH_LOG_DIR is not defined: give"
+    )
+    (tmp_path / "logs").mkdir()
+    assert stapleproxy("check", text, "-D", "NO_SUCH_LOG_DIR=logs")[0] == 0
+
+
 def test_explain(stapleproxy, tmp_path):
     """Of the configuration's certificates."""
     make_chain(tmp_path)

@@ -253,13 +253,14 @@ def test_a_client_that_leaves_is_forgotten(tmp_path):
             world.then[0](Preset(TRY_LATER))
             assert world.sessions == []
             await world.until(lambda: world.transports[0].state.name == "CLOSED")
+            assert world.transports[0]._replay is None, "what it has sent is not kept until the answer comes"
             world.then[0](Preset(TRY_LATER))
 
     asyncio.run(run())
 
 
-def test_what_a_client_sends_meanwhile_is_kept_and_bounded(tmp_path):
-    """It is fed with the rest, and is an error then, as it would have been; a flood is not taken from the socket."""
+def test_a_client_that_sends_meanwhile_without_end_is_cut_off(tmp_path):
+    """At once: it may not hold a connection, and what it has sent, until a responder has answered."""
     world = World(tmp_path)
 
     async def run():
@@ -267,12 +268,28 @@ def test_what_a_client_sends_meanwhile_is_kept_and_bounded(tmp_path):
             client = Client(SSL.TLS1_2_VERSION)
             await client.open(port)
             await world.until(lambda: world.then)
-            for _ in range(64):
-                client.writer.write(bytes(65_536))
-            replay = world.transports[0]._replay
-            await world.until(lambda: len(replay.received) > MAX_REPLAYED_BYTES)
-            await asyncio.sleep(0.05)
-            assert len(replay.received) <= MAX_REPLAYED_BYTES + 262_144
+            client.writer.write(bytes(MAX_REPLAYED_BYTES))
+            await world.until(lambda: world.transports[0].state.name == "CLOSED")
+            assert world.failures == ["the client sent too much while it waited for its staple"]
+            world.then[0](Preset(TRY_LATER))
+            assert world.sessions == []
+            client.writer.transport.abort()
+
+    asyncio.run(run())
+
+
+def test_what_a_client_sends_meanwhile_is_an_error_afterwards(tmp_path):
+    """As it would have been without the waiting."""
+    world = World(tmp_path)
+
+    async def run():
+        async with world.serving() as port:
+            client = Client(SSL.TLS1_2_VERSION)
+            await client.open(port)
+            await world.until(lambda: world.then)
+            received = len(world.transports[0]._replay.received)
+            client.writer.write(bytes(1000))
+            await world.until(lambda: len(world.transports[0]._replay.received) > received)
             world.then[0](Preset(TRY_LATER))
             await world.until(lambda: world.failures)
             assert world.sessions == []

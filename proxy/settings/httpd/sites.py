@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from proxy.settings.httpd.told import Told
     from proxy.settings.httpd.tree import Where
     from proxy.settings.stapling_httpd import Profile
+    from proxy.settings.values import ListenAddress
 
 
 _REFUSED_LATER = {
@@ -123,13 +124,13 @@ def _has_tls(door: Entrance, told: Told) -> bool:
 
 def _names(served: Sequence[Server], doors: Sequence[Entrance], told: Told) -> list[list[str]]:
     """List the names of each site; of two with one name at one address Apache takes the first."""
-    taken: dict[tuple[Entrance, str], Server] = {}
+    taken: dict[tuple[ListenAddress, str], Server] = {}
     names: list[list[str]] = []
     for server in served:
         here = [door for door in doors if any(server is each for each in door.servers)]
         kept = []
         for name in naming.names_of(server, told, is_alone=all(len(door.servers) == 1 for door in here)):
-            if any(taken.setdefault((door, name), server) is not server for door in here):
+            if any(taken.setdefault((door.address, name), server) is not server for door in here):
                 told.warn(server.own.where or "", f"{name} is a name of a virtual host before this one, which gets it")
             else:
                 kept.append(name)
@@ -158,7 +159,9 @@ def _site(
     """Make one [[site]]."""
     at = f"site[{number}]"
     here = [str(door.address) for door in doors if any(server is each for each in door.servers)]
-    start = server.own.where or next(door.directive.where for door in doors if server in door.servers)
+    start = server.own.where or next(
+        door.directive.where for door in doors if any(server is each for each in door.servers)
+    )
     places[at] = start
     values: dict[str, object] = {}
     if names:

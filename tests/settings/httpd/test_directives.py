@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,14 @@ def test_names(tmp_path):
     found = site(tmp_path, "ServerName https://A.test:444", "ServerAlias www.a.test *.b.test", "ServerAlias c.test")
     assert found["names"] == ["a.test", "www.a.test", "*.b.test", "c.test"]
     assert "only *.example.com" in unlike(tmp_path, "ServerAlias www.*.test")
+
+
+def test_thousands_of_hosts_are_read_in_a_moment(tmp_path):
+    """The time grows with their number, not with the square of what stands in the file."""
+    text = HEAD + "".join(host(f"ServerAlias www{n}.test", name=f"h{n}.test") for n in range(3_000))
+    began_s = time.process_time()
+    assert len(read(tmp_path, text).data["site"]) == 3_000
+    assert time.process_time() - began_s < 10
 
 
 def test_no_tls_at_all(tmp_path):
