@@ -235,6 +235,7 @@ def relayed(folder: Path, lab, upstream: str, **settings) -> str:
     return front.toml(front.site(upstream, files, mode="tcp"), access_log=log, **settings)
 
 
+@pytest.mark.slow
 def test_a_relayed_connection_is_one_line(lab, origin, tmp_path):
     """When it is over: the bytes of both directions, how long it lasted, where it went, and the TLS under it."""
 

@@ -258,6 +258,7 @@ REQUESTS = st.lists(
 FRAMINGS = st.lists(st.sampled_from(["length", "chunked"]), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests=REQUESTS, cut=st.integers(1, 100_000), framings=FRAMINGS)
 def test_each_answer_belongs_to_its_request(origin, proxy, requests, cut, framings):

@@ -89,6 +89,7 @@ def test_one_client_cannot_take_the_places_of_all(origin, tmp_path):
 # Descriptors.
 
 
+@pytest.mark.slow
 def test_at_the_limit_of_descriptors_clients_wait_and_nothing_spins(origin, tmp_path):
     """The limit is lowered as it runs: who is connected is served, who comes waits in the queue, then gets in."""
     with proxied_with(tmp_path, origin.url) as proxy, contextlib.ExitStack() as stack:
@@ -126,6 +127,7 @@ def test_at_the_limit_of_descriptors_clients_wait_and_nothing_spins(origin, tmp_
         assert proxy.front.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_limit_below_what_is_open_does_not_make_it_spin(origin, tmp_path):
     """Not a single descriptor more is to be had: the event loop by itself would try again in each of its rounds."""
     with proxied_with(tmp_path, origin.url) as proxy, contextlib.ExitStack() as stack:
@@ -189,6 +191,7 @@ def read_to_the_end(visit) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_a_slow_body_that_is_fast_enough(origin, tmp_path):
     """For several times the time-out, at a pace above the least."""
     http = {"client_timeout_s": 1, "client_min_bytes_per_second": 100}

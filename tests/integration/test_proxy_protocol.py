@@ -169,6 +169,7 @@ def test_from_anybody_else_a_header_is_garbage(lab, pair, backend, tmp_path):
             assert forwarded_for(tls) == own[0]
 
 
+@pytest.mark.slow
 def test_a_header_that_does_not_come_is_waited_for_as_long_as_a_handshake(lab, pair, backend, tmp_path):
     """Trickled or not at all."""
     settings = {"tls": {"handshake_timeout_s": 1}, "proxy_protocol": TRUSTED}

@@ -387,6 +387,7 @@ def test_the_issuer_may_stand_in_a_file_of_its_own(lab, backend, tmp_path):
         assert probe("127.0.0.1", front.port, "localhost", roots=None).staple_der is None
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_no_response_is_not_stapled(lab, backend, tmp_path):
     """'the responder answers with something else (an HTML page, 404): not stapled, nothing critical logged'."""
     pair = lab.issue("localhost")

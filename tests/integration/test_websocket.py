@@ -371,6 +371,7 @@ def test_a_quiet_connection_is_not_idle(server, tmp_path):
         run(scenario(running))
 
 
+@pytest.mark.slow
 def test_a_connection_on_which_nothing_moves_is_closed(server, tmp_path):
     """After a time of its own; anything that comes from either side begins it anew, a ping too."""
     path = "/dead"
