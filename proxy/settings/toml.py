@@ -7,24 +7,12 @@ import tomllib
 from typing import TYPE_CHECKING
 
 from proxy.errors import ConfigError, Problem
-from proxy.settings.build import build
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from proxy.settings.model import Settings
-
 _MAX_FILE_BYTES = 4_194_304
 """A hundred times a large configuration: whoever names a log or a disk gets an answer at once."""
-
-
-def load(path: Path) -> Settings:
-    """Read and check `path`; relative paths in it are relative to its folder. ConfigError has all mistakes."""
-    data = parse_file(path)
-    try:
-        return build(data, folder=path.parent.absolute())
-    except ConfigError as error:
-        raise in_file(path, error) from None
 
 
 def parse_file(path: Path) -> dict[str, object]:

@@ -133,7 +133,7 @@ def test_a_stall_shows_in_an_open_loop(server):
 
     def stall(number):
         if number == 25:
-            time.sleep(0.5)
+            time.sleep(0.5)  # the stall itself, which is what is measured
         return True
 
     with server(before=stall).running() as scripted:

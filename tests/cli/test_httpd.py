@@ -9,10 +9,10 @@ import pytest
 from certs import make_chain
 from cli.httpd_files import SAMPLES, install
 from click.testing import CliRunner
+from toml_file import load
 
 from proxy.cli import main
 from proxy.settings.source import HttpdOptions, read_source
-from proxy.settings.toml import load
 
 CONFIG = Path(__file__).parents[2] / "config"
 SITE = """\

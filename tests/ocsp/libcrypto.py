@@ -25,7 +25,7 @@ class Seen:
 
 
 @cache
-def library() -> ctypes.CDLL | None:
+def loaded() -> ctypes.CDLL | None:
     name = ctypes.util.find_library("crypto")
     if not name:
         return None
@@ -47,7 +47,7 @@ def library() -> ctypes.CDLL | None:
 
 @cache
 def _cert_id() -> int:
-    lib = library()
+    lib = loaded()
 
     def x509(party) -> int:
         der = party.cert.public_bytes(Encoding.DER)
@@ -58,7 +58,7 @@ def _cert_id() -> int:
 
 def look(der: bytes, now_s: int, skew_s: int, max_age_s: int) -> Seen | None:
     """What OpenSSL makes of it, by the calls that mod_ssl makes; None: it is no OCSPResponse. For LEAF of CA."""
-    lib = library()
+    lib = loaded()
     response = lib.d2i_OCSP_RESPONSE(None, byref(c_char_p(der)), len(der))
     if not response:
         lib.ERR_clear_error()

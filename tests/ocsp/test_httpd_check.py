@@ -123,7 +123,7 @@ def test_dates_at_their_edges(start, end, max_age_s, expected, why):
 
 
 def asked(der: bytes, max_age_s: int | None = None) -> libcrypto.Seen | None:
-    if libcrypto.library() is None:
+    if libcrypto.loaded() is None:
         pytest.skip("this machine has no libcrypto")
     return libcrypto.look(der, NOW_S, SKEW_S, -1 if max_age_s is None else max_age_s)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from click import Context
+from toml_file import load
 
 from proxy.cli import main
 from proxy.settings.build import all_fields, range_text
-from proxy.settings.toml import load
 
 CONFIG = Path(__file__).parents[2] / "config"
 REFERENCE = (CONFIG / "reference.toml").read_text()

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from toml_file import load
 
 from proxy.errors import ConfigError
 from proxy.settings.build import all_fields, build, what_is_right
-from proxy.settings.toml import load
 from proxy.settings.upstreams import UpstreamServer
 from proxy.settings.values import ListenAddress, UpstreamAddress
 
