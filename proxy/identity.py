@@ -6,7 +6,6 @@ import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from shlex import quote
 from typing import TYPE_CHECKING, NewType, TypeVar
 from warnings import catch_warnings
 
@@ -18,6 +17,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID as Access
 from cryptography.x509.oid import NameOID
 
 from proxy.errors import ConfigError, Problem
+from proxy.keyfile import exposure
 from proxy.names import host_name
 from proxy.pem import read_certificates, read_private_key
 from proxy.settings.values import check_http_url
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from proxy.keyfile import Exposure
     from proxy.pem import PrivateKey
     from proxy.settings.model import CertificateFiles
 
@@ -34,8 +35,6 @@ T = TypeVar("T")
 
 CacheKey = NewType("CacheKey", bytes)
 """SHA-1 over the DER of a certificate: the key of the stapling cache, as in mod_ssl (ssl_stapling_init_cert)."""
-
-_GROUP_OR_OTHERS_MAY_READ = 0o044
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,8 +55,8 @@ class Identity:
     must_staple: bool
     """It carries the TLS Feature extension with status_request (RFC 7633)."""
     cache_key: CacheKey
-    exposed_key_file: Path | None = None
-    """The key's file if others than its owner may read it."""
+    key_exposure: Exposure | None = None
+    """What is wrong with the rights of the key's file."""
     issuer_responder: str | None = None
     """Where to ask about what its issuer has signed, by the configuration; None: that does not say."""
     ca_issuers: tuple[str, ...] = ()
@@ -124,10 +123,8 @@ def warnings(identity: Identity, now: datetime) -> tuple[Problem, ...]:
         found.append(f"the certificate expired on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC: renew it")
     if leaf.not_valid_before_utc > now:
         found.append(f"the certificate is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
-    if identity.exposed_key_file:
-        found.append(
-            f"others than its owner may read the private key: chmod 600 {quote(str(identity.exposed_key_file))}"
-        )
+    if identity.key_exposure:
+        found.append(identity.key_exposure.what)
     return tuple(Problem(identity.label, what) for what in found)
 
 
@@ -228,18 +225,11 @@ def _identity(
         must_staple=says_must_staple(leaf),
         # Not a matter of security: the same key as Apache's is what makes the two caches comparable.
         cache_key=CacheKey(hashlib.sha1(leaf.public_bytes(Encoding.DER), usedforsecurity=False).digest()),
-        exposed_key_file=files.key if _is_exposed(files.key) else None,
+        key_exposure=exposure(files.key, "the private key"),
         issuer_responder=next((each.responder_url for each in known if issuer in each.certificates), None),
         ca_issuers=access_uris(leaf, Access.CA_ISSUERS),
         staple_file=files.staple,
     )
-
-
-def _is_exposed(path: Path) -> bool:
-    try:
-        return bool(path.stat().st_mode & _GROUP_OR_OTHERS_MAY_READ)
-    except OSError:  # gone since it was read
-        return False
 
 
 def _mismatch(

@@ -92,6 +92,15 @@ def log_level(main: Block, told: Told) -> str | None:
     return wanted
 
 
+def account(main: Block, told: Told) -> dict[str, object]:
+    """Give the user and the group that children become; Apache writes numbers as #33."""
+    user, group = main.last("user"), main.last("group")
+    if group and not user:
+        told.warn(group.where, "Group: has no effect without User")
+        return {}
+    return {each.name.lower(): each.arguments[0].removeprefix("#") for each in (user, group) if each}
+
+
 def access_log(sites: Sequence[Server], base: Base, told: Told) -> dict[str, object]:
     """Make the table [access_log]: one for all sites."""
     chosen: dict[tuple[str, str], Directive] = {}

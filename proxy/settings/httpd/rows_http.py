@@ -162,7 +162,7 @@ ROWS = (
     Row(
         "User",
         Fate.USED,
-        "warned of: rights are not given up",
+        "`user`",
         Kind.ONE,
         Place.MAIN,
         "Effective user id for this server",
@@ -170,7 +170,7 @@ ROWS = (
     Row(
         "Group",
         Fate.USED,
-        "warned of: rights are not given up",
+        "`group`",
         Kind.ONE,
         Place.MAIN,
         "Effective group id for this server",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 _REFUSED_LATER = {
+    "user": "user",
+    "group": "group",
     "client_certificate": "sslcacertificatefile",
     "client_certificate.crl": "sslcarevocationfile",
     "stapling.cache": "sslstaplingcache",
@@ -64,6 +66,7 @@ def settings(
     draft.data["listen"] = [str(door.address) for door in tls_doors]
     if level := http.log_level(main_block, told):
         draft.data["log_level"] = level
+    draft.data |= http.account(main_block, told)
     draft.data["tls"] = {"prefer_server_ciphers": False, **tls.table(main_block, told)}
     draft.data["stapling"] = stapling.table(main_block, served, profile, base, told)
     names = _names(served, tls_doors, told)
@@ -105,10 +108,6 @@ def _check(main: Block, blocks: Sequence[Block], told: Told) -> None:
                 told.unlike(directive.where, "SSLEngine optional: a connection cannot change to TLS (RFC 2817) here")
             elif word not in {"on", "off"}:
                 told.mistake(directive.where, "Argument must be On or Off")
-    for name in ("user", "group"):
-        if found := main.last(name):
-            told.warn(found.where, f"{found.name}: rights are not given up: start as the user that is to serve")
-            break
 
 
 def _has_tls(door: Entrance, told: Told) -> bool:

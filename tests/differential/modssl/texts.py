@@ -182,6 +182,7 @@ def _ask_all(folder: Path, ask: Callable[[Path], str]) -> dict[Input, str]:
     issued = LabCA.create(datetime.now(UTC)).issue(["host.test"])
     (folder / "host.pem").write_bytes(issued.chain_pem)
     (folder / "host.key").write_bytes(issued.key_pem)
+    (folder / "host.key").chmod(0o600)
     told = {}
     for number, each in enumerate(INPUTS):
         path = folder / f"{number}.conf"

@@ -126,6 +126,7 @@ def _issue(case: Case, host: Host, kind: str, folder: Path, ca: LabCA, places: P
     chain = issued.chain_pem if host.has_chain else issued.leaf.public_bytes(Encoding.PEM)
     (folder / f"{stem}.pem").write_bytes(chain)
     (folder / f"{stem}.key").write_bytes(issued.key_pem)
+    (folder / f"{stem}.key").chmod(0o600)
     return stem
 
 

@@ -447,6 +447,15 @@ def test_access_log(tmp_path):
     assert "there is one access log for all sites" in said
 
 
+def test_user_and_group(tmp_path):
+    """Names, and numbers behind a #."""
+    made = data(tmp_path, head=HEAD + "User www-data\nGroup #33\n")
+    assert (made["user"], made["group"]) == ("www-data", "33")
+    text = HEAD + "Group www-data\n"
+    assert "group" not in data(tmp_path, head=text)
+    assert any("Group: has no effect without User" in each for each in warnings(tmp_path, text + host()))
+
+
 def test_log_level(tmp_path):
     assert data(tmp_path, head=HEAD + "LogLevel warn ssl:debug\n")["log_level"] == "debug"
     assert data(tmp_path, head=HEAD + "LogLevel crit\n")["log_level"] == "error"
