@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.limits import Admission, DescriptorBudget, Refusal
-from proxy.log import Seldom
+from proxy.log import Seldom, about
 
 if TYPE_CHECKING:
     import asyncio
@@ -63,6 +63,11 @@ class Acceptor:
         self._stop_at = 0
         self._is_stopping = False
         self._is_paused = False
+
+    @property
+    def admission(self) -> Admission:
+        """Who was let in, and who was not."""
+        return self._admission
 
     async def open(self, groups: Iterable[tuple[MakeProtocol, Iterable[socket.socket]]]) -> None:
         """Listen on sockets, and what makes the protocol of each connection to them; `close` closes them."""
@@ -131,7 +136,8 @@ class Acceptor:
                     self._end_listening()
                     return
                 self._is_paused = False
-                _log.warning("clients are accepted again: %d connections are open", count)
+                what = "clients are accepted again: %d connections are open"
+                _log.warning(what, count, extra=about(is_over=True))
         elif count >= budget.stop_at or not can_open:
             self._pause()
 

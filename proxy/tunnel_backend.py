@@ -9,6 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, cast
 
 from proxy.deadlines import NEVER, Deadlines
+from proxy.log import about
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +50,9 @@ class Backends:
                         await self._loop.create_connection(make, address.host, address.port)
                 return
             except OSError as error:  # TimeoutError is one, and says nothing
-                _log.warning("cannot connect to the backend %s: %s", address, error or "it did not answer in time")
+                why = error or "it did not answer in time"
+                extra = about(upstream=str(address))
+                _log.warning("cannot connect to the backend %s: %s", address, why, extra=extra)
         relay.on_no_backend()
 
     def end(self, backend: asyncio.Transport) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from proxy.errors import UpstreamError
 from proxy.http.dial import dial
 from proxy.http.rewriting import host_of_backend
+from proxy.log import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,9 +44,11 @@ async def watch(pool: UpstreamPool, check: HealthCheck, jitter: Callable[[], flo
             is_good=is_good, healthy_after=check.healthy_after, unhealthy_after=check.unhealthy_after
         ):
             if is_good:
-                _log.warning("upstream %s passes its health checks again", pool.address)
+                extra = about(upstream=str(pool.address), is_over=True)
+                _log.warning("upstream %s passes its health checks again", pool.address, extra=extra)
             else:
-                _log.warning("upstream %s is left out, it fails its health checks: %s", pool.address, why_not)
+                what = "upstream %s is left out, it fails its health checks: %s"
+                _log.warning(what, pool.address, why_not, extra=about(upstream=str(pool.address)))
         await asyncio.sleep(check.interval_s * jitter())
 
 

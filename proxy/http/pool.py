@@ -15,6 +15,7 @@ from proxy.errors import UpstreamError
 from proxy.http.balance import Ejection, Standing
 from proxy.http.dial import dial
 from proxy.http.upstream import UpstreamConnection
+from proxy.log import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -196,7 +197,10 @@ class UpstreamPool:
         if not self.is_failing:
             self.is_failing = True
             _log.warning(
-                "upstream %s fails: %s; logged once until it works again", self.address, error.detail + error.seen
+                "upstream %s fails: %s; logged once until it works again",
+                self.address,
+                error.detail + error.seen,
+                extra=about(upstream=str(self.address)),
             )
         if is_its_fault:
             pause_s = self.standing.fail(self.now())
@@ -206,6 +210,7 @@ class UpstreamPool:
                     self.address,
                     pause_s,
                     self.standing.fails,
+                    extra=about(upstream=str(self.address)),
                 )
 
     def report_answer(self) -> None:
@@ -218,7 +223,7 @@ class UpstreamPool:
         if self.is_failing:
             self.is_failing = False
             self.standing.succeed()
-            _log.warning("upstream %s works again", self.address)
+            _log.warning("upstream %s works again", self.address, extra=about(upstream=str(self.address), is_over=True))
 
     def close(self) -> None:
         """Close what is idle; what is in use ends with its exchange."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Self
 
 from proxy.errors import StapleproxyError
 from proxy.lab.ca import BACKDATE, LabCA
+from proxy.log import FORM_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -180,12 +181,16 @@ def running_servers(folder: Path, *, validity_s: int) -> Iterator[Servers]:
 
 
 def _environment() -> dict[str, str]:
-    """Let children find this package where it is not installed but runs from its source, by ``python -m proxy``."""
+    """Let children find this package where it is not installed but runs from its source, by ``python -m proxy``.
+
+    Their logs are files, and people look into those of a lab.
+    """
+    environment = os.environ | {FORM_VARIABLE: "human"}
     source = str(Path(__file__).parents[2])
     if sys.flags.safe_path or sys.path[0] != source:
-        return dict(os.environ)
+        return environment
     paths = [source, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    return environment | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 @contextlib.contextmanager

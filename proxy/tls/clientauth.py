@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from OpenSSL import SSL, crypto
 
+from proxy.log import about
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -59,7 +61,8 @@ def _verdict(where: str) -> Callable[[SSL.Connection, crypto.X509, int, int, int
         # A clock that was set back does not silence it.
         if not ok and error in _CRL_TROUBLE and not 0 <= now_s - logged_s < _LOGGED_EVERY_S:
             logged_s = now_s
-            _log.warning("%s: a client certificate is refused: %s", where, _CRL_TROUBLE[error])
+            what = "%s: a client certificate is refused: %s"
+            _log.warning(what, where, _CRL_TROUBLE[error], extra=about(site=where))
         return bool(ok)
 
     return verdict
