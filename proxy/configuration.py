@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proxy import entrances
+from proxy.admindoors import read_token
 from proxy.backends import plan_groups
 from proxy.errors import ConfigError, Problem
 from proxy.identity import load_identity
-from proxy.settings import modes
+from proxy.privileges import find_account
+from proxy.settings import admin, modes
 from proxy.settings.build import Right, build, what_is_right
 from proxy.settings.model import TlsSettings
 from proxy.settings.source import read_source
-from proxy.sites import contradictions, read_issuers, read_sites
+from proxy.sites import contradictions, exposed_keys, read_issuers, read_sites
 from proxy.tls.context import SiteTls, build_contexts, check_algorithms
 
 if TYPE_CHECKING:
@@ -51,12 +53,41 @@ def read(data: Mapping[str, object], *, folder: Path) -> tuple[Settings, tuple[L
     except ConfigError as error:
         _, further = _examine(what_is_right(data, folder=folder))
         raise ConfigError(*error.problems, *further) from None
-    right = Right(dict(enumerate(settings.site)), {}, settings.tls, dict(enumerate(settings.stapling.issuer)))
+    right = Right(
+        dict(enumerate(settings.site)),
+        {},
+        settings.tls,
+        dict(enumerate(settings.stapling.issuer)),
+        is_as_in_apache=settings.stapling.profile != "prefetch",
+    )
     sites, problems = _examine(right)
     problems += [*modes.contradictions(settings), *entrances.contradictions(settings)]
+    problems += _account_mistakes(settings)
+    problems += [
+        *admin.contradictions(settings.admin, (*settings.listen, *settings.redirect.listen)),
+        *_token(settings),
+    ]
     if problems := problems or [*contradictions(tuple(sites.values()), settings)]:
         raise ConfigError(*problems)
     return settings, tuple(sites.values())
+
+
+def _token(settings: Settings) -> tuple[Problem, ...]:
+    """Read it once already: the master reads it again for the keeper."""
+    try:
+        if settings.admin.token_file:
+            read_token(settings.admin.token_file)
+    except ConfigError as error:
+        return error.problems
+    return ()
+
+
+def _account_mistakes(settings: Settings) -> tuple[Problem, ...]:
+    try:
+        find_account(settings.user, settings.group)
+    except ConfigError as error:
+        return error.problems
+    return ()
 
 
 def refused_by_openssl(sites: Mapping[int, LoadedSite], tls: TlsSettings) -> tuple[Problem, ...]:
@@ -79,6 +110,8 @@ def _examine(right: Right) -> tuple[dict[int, LoadedSite], list[Problem]]:
     known, problems = read_issuers(right.issuers)
     sites, further = read_sites(right.sites, known)
     problems += further + plan_groups(sites)[1]
+    if not right.is_as_in_apache:  # which does not look at the rights of a key
+        problems += exposed_keys(right.sites)
     for where, files in right.files.items():
         try:
             load_identity(files, where=where, known=known)

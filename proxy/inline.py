@@ -73,6 +73,10 @@ class Wire:
             end.setblocking(False)
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
 
+    def close(self) -> None:
+        self.of_worker.close()
+        self.of_keeper.close()
+
 
 @dataclass(frozen=True, slots=True)
 class Inline:

@@ -11,6 +11,7 @@ from proxy import clientca, entrances
 from proxy.errors import ConfigError, Problem
 from proxy.identity import Identity, KnownIssuer, key_kind, load_identity
 from proxy.identity import warnings as identity_warnings
+from proxy.keyfile import exposure
 from proxy.pem import read_certificates
 
 if TYPE_CHECKING:
@@ -95,6 +96,15 @@ def read_sites(
     loaded = {index: _load_site(site, f"site[{index}]", known, problems) for index, site in sites.items()}
     problems.extend(entrances.mistakes(sites, {index: site.names for index, site in loaded.items()}))
     return loaded, problems
+
+
+def exposed_keys(sites: Mapping[int, Site]) -> Iterator[Problem]:
+    """List the private keys that nobody should serve with, since everybody on this machine can get at them."""
+    for index, site in sites.items():
+        for number, files in enumerate(site.certificate):
+            found = exposure(files.key, "the private key")
+            if found and found.is_refused:
+                yield Problem(f"site[{index}].certificate[{number}].key", found.what)
 
 
 def default_sites(settings: Settings) -> frozenset[int]:

@@ -1,201 +1,150 @@
-"""Keeps processes alive: forks, replaces what dies, stops in order. No event loop and no threads: so it can fork.
+"""Keeps processes alive: forks, replaces what dies, ends what is to go. No event loop and no threads: so it can fork.
 
 Children are told that the master is gone by a pipe that only the master holds the writing end of: whatever ends it,
 kill -9 too, the kernel closes that end, and the children leave. Each child says that it is ready by a byte on a pipe of
 its own.
+
+A child is *kept* (it is replaced when it dies), or *on trial* (a new one, of which `wait_until` tells whether it came
+up), or *leaving* (it has a time by which it is killed).
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import select
 import signal
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy import log
+from proxy.children import KEEPER, QUEUE_FOR_S, Child, Listener, restart_pause_s
 from proxy.errors import StartError
-from proxy.listening import names_of, reopen
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable
 
-    from proxy.settings.model import Settings
+    from proxy.control import Control
+    from proxy.pulse import Watchdog
 
 _log = logging.getLogger("stapleproxy.master")
 
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 30.0
-_STEADY_AFTER_S = 60.0
-# A worker that is back so soon finds the clients that came meanwhile in its queue; longer they should not wait there.
-_QUEUE_FOR_S = 0.5
-_START_TIMEOUT_S = 10.0
-# Beyond what the children allow themselves: then they hang, and are killed.
-_GRACE_S = 2.0
-
-Entry = Callable[[int, int], int]
-"""(life_fd, ready_fd) -> exit status: what a child does."""
-
-Work = Callable[[int, "Sequence[socket.socket]", int, int], int]
-"""The same for a worker, with its number and what it listens on."""
-
-
-def restart_pause_s(last_pause_s: float, lived_s: float) -> float:
-    """How long to wait before a child that died is replaced: at once if it had been steady, else ever longer."""
-    if lived_s >= _STEADY_AFTER_S:
-        return 0.0
-    return min(max(last_pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
-
-
-class Child:
-    """One process to be kept alive: what it does, and how it has been going."""
-
-    sockets: Sequence[socket.socket] = ()
-
-    def __init__(self, role: str, entry: Entry) -> None:
-        self.role = role
-        self.entry = entry
-        self.pid = 0
-        """0: not running."""
-        self.ready_fd = -1
-        """What it says that it is ready on; -1: it has, or is not running."""
-        self.is_ready = False
-        self.started_at = 0.0
-        self.pause_s = 0.0
-        self.start_at = 0.0
-
-
-class Listener(Child):
-    """A child that listens, on sockets that no other worker has a copy of."""
-
-    def __init__(self, number: int, work: Work, sockets: list[socket.socket]) -> None:
-        super().__init__(f"worker-{number}", lambda life_fd, ready_fd: work(number, self.sockets, life_fd, ready_fd))
-        self.sockets = sockets
-        self._names = names_of(sockets)
-
-    def open(self) -> None:
-        """Listen again after `close`; raises StartError."""
-        if not self.sockets:
-            self.sockets = reopen(self._names)
-
-    def close(self) -> None:
-        """Let the kernel give new clients to the others. Whoever was queued here is refused, and may try again."""
-        for sock in self.sockets:
-            sock.close()
-        self.sockets = []
+READY = b"r"
+"""What a child writes when it is ready. Something else may come before it."""
+GRACE_S = 2.0
+"""Beyond what the children allow themselves: then they hang, and are killed."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Supervisor:
-    def __init__(
-        self,
-        settings: Settings,
-        keeper: Child,
-        workers: Sequence[Listener],
-        before_start: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Take `before_start` along to each start of a child: it sees to what all share, or raises StartError."""
-        self._settings = settings
-        self._before_start = before_start
-        self._keeper = keeper
-        self._workers = workers
-        self._children: list[Child] = [keeper, *workers]
+    """The children, and what the master was asked for meanwhile: `stop_signal`, `wants_reload`, `wants_upgrade`."""
+
+    def __init__(self, control: Control, watchdog: Watchdog) -> None:
+        self._control = control
+        self._watchdog = watchdog
+        self._children: list[Child] = []
         self._life_read, self._life_write = os.pipe()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
-        self._stop_signal = 0
+        self.stop_signal = 0
         self._stop_count = 0
+        self.wants_reload = False
+        self.wants_upgrade = False
+        self._wants_reopen = False
+        self.before_reopen: Callable[[], None] = lambda: None
+        """What is to be done before the workers open the access log again; raises StartError."""
 
-    def serve(self, where: str) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1):
+    def listen_to_signals(self) -> None:
+        """From now on signals are orders."""
+        for number in _SIGNALS:
             signal.signal(number, self._on_signal)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        gc.collect()
-        gc.freeze()  # what is shared with the children stays shared: the collector does not write into it
-        try:
-            self._start(self._keeper)
-            warmup_timeout_s = self._settings.stapling.warmup_timeout_s
-            self._wait_until(lambda: self._keeper.is_ready, warmup_timeout_s + _GRACE_S)
-            for child in self._workers:
-                if not self._stop_signal:
-                    self._start(child)
-            if self._wait_until(lambda: all(child.is_ready for child in self._workers), _START_TIMEOUT_S):
-                count = len(self._workers)
-                _log.info(
-                    "ready: %s connections on %s",
-                    "1 worker accepts" if count == 1 else f"{count} workers accept",
-                    where,
-                )
-            elif not self._stop_signal:
-                _log.error("not all workers came up within %.0f s; going on with those that did", _START_TIMEOUT_S)
-            while not self._stop_signal:
-                self._tend()
-            self._stop()
-        finally:
-            self._kill(self._children)
-        return 128 + signal.SIGINT if self._stop_signal == signal.SIGINT else 0
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number in {signal.SIGTERM, signal.SIGINT}:
-            self._stop_signal = number
+            self.stop_signal = number
             self._stop_count += 1
-        elif number == signal.SIGUSR1:
-            for child in self._workers:
-                if child.pid:
-                    os.kill(child.pid, signal.SIGUSR1)
         elif number == signal.SIGHUP:
-            _log.warning("SIGHUP: a reload is not possible yet; stop and start again to take in a new configuration")
+            self.wants_reload = True
+        elif number == signal.SIGUSR2:
+            self.wants_upgrade = True
+        elif number == signal.SIGUSR1:
+            self._wants_reopen = True
 
-    def _wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Tend the children until `condition` holds; False: too late, or a stop was asked for."""
         end = time.monotonic() + timeout_s
         while not condition():
-            if self._stop_signal or time.monotonic() >= end:
+            if self.stop_signal or time.monotonic() >= end:
                 return False
-            self._tend(end)
+            self.tend(end)
         return True
 
-    def _tend(self, end: float | None = None) -> None:
-        """Wait for whatever comes first (a signal, a child's word, a restart that is due, `end`), and act on it."""
-        due = [child.start_at for child in self._children if child.start_at]
-        if end is not None:
-            due.append(end)
-        timeout_s = max(0.0, min(due) - time.monotonic()) if due else None
-        waiting = {child.ready_fd: child for child in self._children if child.ready_fd >= 0}
-        readable, _, _ = select.select([self._wake_read, *waiting], [], [], timeout_s)
+    def tend(self, end: float = math.inf) -> None:
+        """Wait for whatever comes first (a signal, a child's word, something that is due, `end`), and act on it."""
+        due = min([end, *(child.start_at or math.inf for child in self._children), *self._ends()])
+        due = min(due, self._watchdog.due_at)
+        timeout_s = None if due == math.inf else max(0.0, due - time.monotonic())
+        saying = {child.ready_fd: child for child in self._children if child.ready_fd >= 0}
+        readable, _, _ = select.select([self._wake_read, self._control.reading_fd, *saying], [], [], timeout_s)
         for fd in readable:
             if fd == self._wake_read:
                 _read_all(fd)
+            elif fd == self._control.reading_fd:
+                self._obey()
             else:
-                self._close_ready(waiting[fd])
+                _hear(saying[fd])
         self._reap()
-        if self._stop_signal:
-            return
+        if self._wants_reopen:
+            self._reopen_logs()
         now = time.monotonic()
+        self._watchdog.look(now, (child.line for child in self.workers() if child.is_ready and child.is_kept))
+        self._kill([child for child in self._children if child.leave_by <= now])
         for child in self._children:
-            if child.start_at and child.start_at <= now:
-                self._start(child)
+            if child.start_at and child.start_at <= now and not self.stop_signal:
+                self.start(child)
 
-    def _start(self, child: Child) -> None:
+    def _reopen_logs(self) -> None:
+        self._wants_reopen = False
         try:
-            self._before_start()
-            if isinstance(child, Listener):
-                child.open()
+            self.before_reopen()
         except StartError as error:
-            self._put_off(child, error)
-            return
+            _log.error("%s", error)
+        for child in self.workers():
+            if child.pid:
+                os.kill(child.pid, signal.SIGUSR1)
+
+    def _ends(self) -> Iterable[float]:
+        return (child.leave_by for child in self._children)
+
+    def _obey(self) -> None:
+        orders = self._control.receive()
+        if "reload" in orders:
+            self.wants_reload = True
+        if "stop" in orders:
+            _log.info("a stop was asked for on the admin socket")
+            self.stop_signal = signal.SIGTERM
+            self._stop_count += 1
+
+    # --- beginning
+
+    def add(self, children: Iterable[Child]) -> None:
+        """Know them before the first of a generation starts: it must have no copy of the others' sockets."""
+        self._children += children
+
+    def start(self, child: Child) -> None:
+        """Fork it. If that cannot be, a kept one is put off, and another is as if it had died."""
         try:
+            child.prepare()
             ready_read, ready_write = os.pipe()
-        except OSError as error:
+        except (StartError, OSError) as error:
             self._put_off(child, error)
             return
         # A signal between the fork and the child's own handlers would run the master's handler in the child.
-        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1}
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
@@ -205,14 +154,17 @@ class Supervisor:
             self._put_off(child, error)
             return
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             os.close(ready_write)
-        child.pid, child.ready_fd = pid, ready_read
+        child.pid, child.ready_fd, child.said = pid, ready_read, b""
         child.started_at, child.start_at = time.monotonic(), 0.0
         _log.info("%s[%d] started", child.role, pid)
 
     def _put_off(self, child: Child, why: Exception) -> None:
         """Try again later: a machine that is out of memory or descriptors now is no reason to end what still runs."""
+        if not child.is_kept:
+            _log.error("%s cannot be started (%s)", child.role, why)
+            return
         child.pause_s = restart_pause_s(child.pause_s, 0.0)
         child.start_at = time.monotonic() + child.pause_s
         _log.error("%s cannot be started (%s); trying again in %.1f s", child.role, why, child.pause_s)
@@ -225,74 +177,151 @@ class Supervisor:
             for number in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             # Ctrl-C and a closed terminal reach every process of the group; the master tells its children what to do.
-            # SIGUSR1 is for workers with an access log, from when they can take it.
-            for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
+            # SIGUSR1 and SIGUSR2 are for workers, from when they can take them.
+            for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 signal.signal(number, signal.SIG_IGN)
             for fd in (self._life_write, self._wake_read, self._wake_write, ready_read):
                 os.close(fd)
+            own = {id(sock) for sock in child.sockets()}
             for other in self._children:
                 if other.ready_fd >= 0:
                     os.close(other.ready_fd)
-                if other is not child:
-                    # With a copy here, another worker's socket would go on taking clients that nobody accepts.
-                    for sock in other.sockets:
+                # With a copy here, another worker's socket would go on taking clients that nobody accepts.
+                for sock in other.sockets():
+                    if id(sock) not in own:
                         sock.close()
-            log.set_up(self._settings.log_level, child.role)
+            log.set_up(child.settings, child.role)
             signal.pthread_sigmask(signal.SIG_SETMASK, set())
             status = child.entry(self._life_read, ready_write)
         except BaseException:  # noqa: BLE001  # a process' edge: nothing may get out into the master's stack
-            _log.exception("%s failed: this is a bug in stapleproxy", child.role)
+            _log.exception("%s failed", child.role)
         finally:
+            log.end()
             os._exit(status)
 
-    def _close_ready(self, child: Child) -> None:
-        """It has written its byte, or died without."""
-        child.is_ready = os.read(child.ready_fd, 1) != b""
-        os.close(child.ready_fd)
-        child.ready_fd = -1
+    # --- going on
+
+    def keep(self, children: Iterable[Child]) -> None:
+        """Replace them from now on when they die; one that is not running is due at once."""
+        for child in children:
+            child.is_kept, child.leave_by = True, math.inf
+            if child not in self._children:
+                self._children.append(child)
+            if not child.pid and not child.start_at:
+                child.start_at = time.monotonic()
 
     def _reap(self) -> None:
-        for child in self._children:
-            if not child.pid:
-                continue
+        for child in [child for child in self._children if child.pid]:
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if not pid:
                 continue
-            if child.ready_fd >= 0:
-                self._close_ready(child)
-            child.pid, child.is_ready = 0, False
-            if self._stop_signal:
-                continue
-            now = time.monotonic()
-            child.pause_s = restart_pause_s(child.pause_s, now - child.started_at)
-            child.start_at = now + child.pause_s
-            _log.error("%s[%d] %s; replaced in %.1f s", child.role, pid, _how(status), child.pause_s)
-            if isinstance(child, Listener) and child.pause_s > _QUEUE_FOR_S:
-                child.close()
+            _is_gone(child)
+            if not child.is_kept:
+                if child.leave_by == math.inf:
+                    _log.error("%s[%d] %s", child.role, pid, _how(status))
+                self._children.remove(child)
+            elif not self.stop_signal:
+                self._replace(child, pid, status)
 
-    def _stop(self) -> None:
-        """Workers first, with the time they need; then the keeper. A second signal ends the patience."""
-        _log.info("stopping: open requests may take %.0f s", self._settings.drain_timeout_s)
-        asked = self._stop_count
-        for worker_ in self._workers:
-            worker_.close()  # and each worker closes its own: then new clients are refused
-        for group, timeout_s in ((self._workers, self._settings.drain_timeout_s), ([self._keeper], 0.0)):
-            for child in group:
-                if child.pid:
-                    os.kill(child.pid, signal.SIGTERM)
-            end = time.monotonic() + timeout_s + _GRACE_S
-            while any(child.pid for child in group) and time.monotonic() < end and self._stop_count == asked:
-                self._tend(end)
-            self._kill(group)
-        _log.info("stopped")
+    def _replace(self, child: Child, pid: int, status: int) -> None:
+        now = time.monotonic()
+        child.pause_s = restart_pause_s(child.pause_s, now - child.started_at)
+        if isinstance(child, Listener) and not self._others_accept(child):
+            child.pause_s = min(child.pause_s, QUEUE_FOR_S)  # nobody else is there for its clients
+        child.start_at = now + child.pause_s
+        _log.error("%s[%d] %s; replaced in %.1f s", child.role, pid, _how(status), child.pause_s)
+        if isinstance(child, Listener) and child.pause_s > QUEUE_FOR_S:
+            in_use = {id(sock) for other in self._children if other is not child for sock in other.sockets()}
+            for slot in child.slots():
+                if slot.is_shared and id(slot.sock) not in in_use:
+                    slot.close()
 
-    def _kill(self, children: Sequence[Child]) -> None:
+    def _others_accept(self, child: Child) -> bool:
+        return any(each.is_ready and each.is_kept for each in self.workers() if each is not child)
+
+    # --- ending
+
+    def dismiss(self, children: Iterable[Child], within_s: float, how: int = signal.SIGTERM) -> None:
+        """Tell them to go, and kill what has not gone in time; nothing replaces them."""
+        leave_by = time.monotonic() + within_s
         for child in children:
+            child.is_kept, child.start_at = False, 0.0
+            child.leave_by = min(child.leave_by, leave_by)
+            if child.pid:
+                # One that is not ready yet would not hear anything else.
+                os.kill(child.pid, how if child.is_ready else signal.SIGTERM)
+            elif child in self._children:
+                self._children.remove(child)
+
+    def end(self, children: Iterable[Child], within_s: float = 0.0) -> None:
+        """Dismiss them, and wait until they have gone. A second signal to stop ends the patience."""
+        group = list(children)
+        self.dismiss(group, within_s + GRACE_S)
+        while any(child.pid for child in group):
+            if self._stop_count > 1:
+                self._kill(group)
+            else:
+                self.tend()
+
+    def end_all(self, within_s: float) -> None:
+        """End the keepers last; the others have the time that they need."""
+        for child in self.workers():
+            for slot in child.slots():
+                slot.close()  # and each worker closes its own: then new clients are refused
+        self.end([child for child in self._children if child.role != KEEPER], within_s)
+        self.end(self._children)
+
+    def let_go(self, child: Child) -> None:
+        """Have no more to do with a process, which goes on."""
+        _close_ready(child)
+        self._children.remove(child)
+
+    def workers(self) -> list[Listener]:
+        """Of all generations, those that are there or will be again."""
+        return [child for child in self._children if isinstance(child, Listener)]
+
+    def kill_all(self) -> None:
+        self._kill(self._children)
+
+    def is_alone(self) -> bool:
+        return not self._children
+
+    def _kill(self, children: Iterable[Child]) -> None:
+        for child in list(children):
             if child.pid:
                 _log.warning("%s[%d] killed: it did not leave in time", child.role, child.pid)
                 os.kill(child.pid, signal.SIGKILL)
                 os.waitpid(child.pid, 0)
-                child.pid = 0
+                _is_gone(child)
+            if child in self._children:
+                self._children.remove(child)
+
+
+def share_memory() -> None:
+    """Have what the children will share stay shared: the collector does not write into it. Free what is of no use."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def _hear(child: Child) -> None:
+    """It has written, or died without."""
+    said = os.read(child.ready_fd, 1)
+    child.said += said
+    child.is_ready = said == READY
+    if not said or child.is_ready:
+        _close_ready(child)
+
+
+def _close_ready(child: Child) -> None:
+    if child.ready_fd >= 0:
+        os.close(child.ready_fd)
+        child.ready_fd = -1
+
+
+def _is_gone(child: Child) -> None:
+    _close_ready(child)
+    child.pid, child.is_ready = 0, False
 
 
 def _how(status: int) -> str:

@@ -20,6 +20,7 @@ import uvloop
 
 from proxy import clientcerts
 from proxy.accepting import Acceptor
+from proxy.accesslog.record import staple_outcome
 from proxy.accesslog.trail import AccessLog
 from proxy.deadlines import SWEEP_INTERVAL_S, Deadlines
 from proxy.http.forwarded import is_trusted
@@ -29,7 +30,7 @@ from proxy.http.routes import Routes
 from proxy.inline import Asker
 from proxy.redirect import Redirector
 from proxy.redirect_answer import PLAIN_HTTP
-from proxy.tls.transport import TlsTransport
+from proxy.tls.transport import State, TlsTransport
 from proxy.tunnel import Relay
 from proxy.tunnel_backend import Backends
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from OpenSSL import SSL
 
     from proxy.backends import SiteGroups
+    from proxy.counters import WorkerCounts
     from proxy.http.forwarded import Networks
     from proxy.http.group import GroupPlan, Nowhere, UpstreamGroup
     from proxy.http.pool import UpstreamPool
@@ -56,6 +58,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("stapleproxy.worker")
 
 _DRAIN_POLL_S = 0.05
+_CLOSING_S = 1.0
+"""Of a drain: what idle connections have for their end."""
 # glibc gives free memory at the heap's end back to the kernel once it is twice as much as the largest block that it has
 # ever seen freed (mallopt(3), M_TRIM_THRESHOLD). Without this each piece of a large body costs the faults to get it
 # again.
@@ -111,26 +115,34 @@ def run(
     life_fd: int,
     ready_fd: int,
     tell: Callable[[float], None],
+    counts: WorkerCounts,
     wire: Wire | None = None,
 ) -> int:
     """Serve the `sockets` of each entrance with TLS, and `redirecting` without it; the exit status.
 
-    Until SIGTERM, or until `life_fd` says that the master is gone. One byte is written to `ready_fd` when connections
-    are accepted. `tell` is called each second, and at the end, with the time: what the handshakes counted goes to where
-    others see it. With `wire` handshakes wait for what they staple.
+    Until SIGTERM, or SIGUSR2 if another worker has taken over, or until `life_fd` says that the master is gone. One
+    byte is written to `ready_fd` when connections are accepted. `tell` is called each second, and at the end, with the
+    time: what the handshakes counted goes to where others see it. With `wire` handshakes wait for what they staple.
+    All else is counted in `counts`, which has a site for each route of the plan.
     """
     gc.set_threshold(_GC_THRESHOLD)
     bytes(_LARGEST_BLOCK_BYTES)  # freed at once
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Worker(plan, runner.get_loop(), tell, wire).serve(sockets, redirecting, life_fd, ready_fd))
+        runner.run(_Worker(plan, runner.get_loop(), tell, counts, wire).serve(sockets, redirecting, life_fd, ready_fd))
     return 0
 
 
 class _Worker:
     def __init__(
-        self, plan: Plan, loop: asyncio.AbstractEventLoop, tell: Callable[[float], None], wire: Wire | None
+        self,
+        plan: Plan,
+        loop: asyncio.AbstractEventLoop,
+        tell: Callable[[float], None],
+        counts: WorkerCounts,
+        wire: Wire | None,
     ) -> None:
         self._plan = plan
+        self._counts = counts
         self._ask_staple = Asker(wire, loop).ask if wire else None
         self._loop = loop
         self._tell = tell
@@ -138,6 +150,7 @@ class _Worker:
         self._acceptor = Acceptor(self._deadlines, plan.limits, loop)
         self._access_log = AccessLog(plan.access_log) if plan.access_log.path else None
         self._is_draining = False
+        self._is_replaced = False
         self._stop = asyncio.Event()
         groups: dict[GroupPlan, UpstreamPool | UpstreamGroup | Nowhere] = {}
         for route in plan.routes:
@@ -162,7 +175,8 @@ class _Worker:
         ready_fd: int,
     ) -> None:
         loop = self._loop
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGTERM, self._on_stop)
+        loop.add_signal_handler(signal.SIGUSR2, self._on_replaced)
         loop.add_reader(life_fd, self._on_master_gone, life_fd)
         if self._access_log is not None:
             loop.add_signal_handler(signal.SIGUSR1, self._access_log.file.reopen)
@@ -178,9 +192,17 @@ class _Worker:
         self._acceptor.close()
         await self._drain()
         sweeper.cancel()
-        self._tell(time.time())
         if self._access_log is not None:
             self._access_log.file.close()
+        self._tell_counts()
+
+    def _on_stop(self) -> None:
+        self._is_replaced = False
+        self._stop.set()
+
+    def _on_replaced(self) -> None:
+        self._is_replaced = not self._stop.is_set()
+        self._stop.set()
 
     def _on_master_gone(self, life_fd: int) -> None:
         _log.warning("the master is gone; finishing what is open, then leaving")
@@ -199,26 +221,38 @@ class _Worker:
             self._is_load_balancer,
             http_answer,
             self._acceptor,
-            self._on_no_staple if self._access_log is not None else None,
+            self._on_no_staple,
             self._ask_staple,
+            self._counts,
         )
 
-    def _on_no_staple(self, transport: TlsTransport, session: Session) -> None:
-        assert self._access_log is not None  # else nobody wants to know
-        self._access_log.add_refused(session, "", transport.endpoints(), self._loop.time)
+    def _on_no_staple(self, transport: TlsTransport, site: object, session: Session) -> None:
+        assert isinstance(site, int)  # the context's app data, see Plan
+        self._counts.sites[site].refused()
+        if self._access_log is not None:
+            self._access_log.add_refused(session, "", transport.endpoints(), self._loop.time)
 
     def _redirect(self) -> Redirector:
         plan = self._plan
-        return Redirector(plan.redirect, plan.http, self._deadlines, self._loop, self._acceptor, self._access_log)
+        return Redirector(
+            plan.redirect, plan.http, self._deadlines, self._loop, self._acceptor, self._access_log, self._counts
+        )
 
     def _make_app(self, site: object, session: Session) -> App:
         assert isinstance(site, int)  # the context's app data, see Plan
+        app = self._open_app(site, session)
+        staple = staple_outcome(session.staple, is_resumed=session.is_resumed)
+        self._counts.sites[site].shook_hands(session.version_number, staple)
+        return app
+
+    def _open_app(self, site: int, session: Session) -> App:
         route = self._plan.routes[site]
         settings = route.site
         trail = None if self._access_log is None else self._access_log.follow(session, route.default_host)
         if settings.mode == "tcp":
             tls = session.told() if settings.proxy_protocol == "v2" else None
-            return Relay(self._backends[site], self._plan.tcp, settings.proxy_protocol, tls, trail)
+            counts = self._counts.sites[site]
+            return Relay(self._backends[site], self._plan.tcp, settings.proxy_protocol, tls, trail, counts)
         is_asked = settings.client_certificate.mode != "none"
         return Frontend(
             self._routes[site],
@@ -229,6 +263,7 @@ class _Worker:
             trusted_proxies=self._plan.http.trusted_proxies,
             rewriting=route.groups.rewriting,
             trail=trail,
+            counts=self._counts.sites[site],
             is_draining=self._is_draining,
         )
 
@@ -240,23 +275,44 @@ class _Worker:
                 await self._acceptor.look()
             if self._access_log is not None:
                 self._access_log.file.flush()
-            self._tell(time.time())
+            self._tell_counts()
+
+    def _tell_counts(self) -> None:
+        self._tell(time.time())
+        admission, log = self._acceptor.admission, self._access_log
+        self._counts.tell(admission.count, admission.refused, log.file.dropped if log is not None else 0)
 
     def _open_connections(self) -> list[TlsTransport | Redirector]:
         return [item for item in self._deadlines if isinstance(item, TlsTransport | Redirector)]
 
+    async def _wait_for_connections(self, end_at: float, may_wait: Callable[[], bool] = lambda: True) -> None:
+        """Wait until all are gone, or it is too late."""
+        # Slept at first: who was accepted just now is not among them yet. And polled, since nothing else tells when the
+        # last of very many is gone, and it lasts a moment.
+        while True:
+            await asyncio.sleep(_DRAIN_POLL_S)
+            if not self._open_connections() or not may_wait() or self._loop.time() >= end_at:
+                return
+
     async def _drain(self) -> None:
-        """Let open requests finish, within the time there is; idle connections are closed at once."""
+        """Let open requests finish, within the time there is; idle connections are closed at once.
+
+        Where another worker has taken over, they are not: their clients may be sending just now. They have one request
+        more, and are told in the answer that it was the last.
+        """
         self._is_draining = True
+        end_at = self._loop.time() + self._plan.drain_timeout_s
+        if self._is_replaced:
+            for transport in self._open_connections():
+                transport.retire()
+            closing_s = min(_CLOSING_S, self._plan.drain_timeout_s / 2)
+            await self._wait_for_connections(end_at - closing_s, lambda: self._is_replaced)
         for transport in self._open_connections():
             transport.drain()
-        end_at = self._loop.time() + self._plan.drain_timeout_s
-        # Polled, since nothing else tells when the last of very many is gone, and it lasts a moment.
-        while self._open_connections() and self._loop.time() < end_at:  # noqa: ASYNC110
-            await asyncio.sleep(_DRAIN_POLL_S)
+        await self._wait_for_connections(end_at)
         left = self._open_connections()
-        if left:
-            _log.warning("%d connections cut: still open %.0f s after the stop", len(left), self._plan.drain_timeout_s)
+        if cut := [each for each in left if not (isinstance(each, TlsTransport) and each.state is State.CLOSING)]:
+            _log.warning("%d connections cut: still open %.0f s after the stop", len(cut), self._plan.drain_timeout_s)
         for transport in left:
             transport.abort()
         if left:

@@ -10,7 +10,7 @@ import mmap
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.cache import layout
 from proxy.errors import StartError
@@ -45,17 +45,29 @@ def start_error(path: str, error: OSError) -> StartError:
     return StartError(f"stapling cache {path}: {_SENTENCES.get(error.errno or 0, error.strerror)}")
 
 
-def attach(path: str, header: bytes, length: int) -> int:
-    """Return the locked descriptor of a file that has the header and the length."""
-    descriptor = _open_locked(path, 0)
+class Attached(NamedTuple):
+    """A file that has the header and the length that were asked for."""
+
+    descriptor: int
+    """Locked."""
+    is_continued: bool = False
+    """It is the one that we held before."""
+    aside: str = ""
+    """What the file that was there is called now; empty: it is the same, or there was none."""
+
+
+def attach(path: str, header: bytes, length: int, held: int | None = None) -> Attached:
+    """Lock the file and have it as it should be. `held`: what has a lock of ours already, which may be on this file."""
+    is_held = held is not None and _is_at(path, held)
+    descriptor = os.dup(held) if is_held and held is not None else _open_locked(path, 0)
     try:
         found = os.pread(descriptor, len(header), 0)
         if found == header and os.fstat(descriptor).st_size == length:
             os.fchmod(descriptor, 0o600)  # a backup that was put back may be open to others
-            return descriptor
+            return Attached(descriptor, is_continued=is_held)
         if not found:
             fill(descriptor, header, length)
-            return descriptor
+            return Attached(descriptor)
         # Cut short within the first word, it may be ours: it is set aside, which harms no other either.
         if not found.startswith(layout.MAGIC) and not layout.MAGIC.startswith(found):
             raise StartError(
@@ -79,7 +91,15 @@ def attach(path: str, header: bytes, length: int) -> int:
     except BaseException:  # whatever it is, Ctrl-C too, it goes on; only the descriptor must not stay
         os.close(fresh)
         raise
-    return fresh
+    return Attached(fresh, aside=aside)
+
+
+def put_back(path: str, aside: str) -> None:
+    """Have the file that was set aside in the place of the one that was made instead."""
+    try:
+        Path(aside).replace(path)
+    except OSError as error:
+        logger.warning("stapling cache %s: %s cannot be put back: %s", path, aside, error.strerror)
 
 
 def map_locked(path: str, locked: int, length: int) -> mmap.mmap:
@@ -125,6 +145,13 @@ def _shape(path: str, header: bytes, length: int) -> tuple[int, Eviction]:
         if is_whole and length == layout.geometry(size_bytes).segment_bytes:
             return size_bytes, eviction
     raise StartError(f"stapling cache {path}: the file was made by another version of stapleproxy, or is damaged")
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(Path(path).lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _open_locked(path: str, more_flags: int) -> int:

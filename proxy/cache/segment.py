@@ -20,7 +20,18 @@ class Segment:
     other process can see half done; `struct` with '<' or '>' would go byte by byte.
     """
 
-    __slots__ = ("_descriptor", "argument", "eviction", "geometry", "mapping", "raw", "times", "words")
+    __slots__ = (
+        "_aside",
+        "_descriptor",
+        "argument",
+        "eviction",
+        "geometry",
+        "is_continued",
+        "mapping",
+        "raw",
+        "times",
+        "words",
+    )
 
     def __init__(self, argument: CacheArgument, eviction: Eviction, mapping: mmap.mmap, descriptor: int | None) -> None:
         self.argument = argument
@@ -31,6 +42,9 @@ class Segment:
         self.words = self.raw.cast("Q")
         self.times = self.raw.cast("d")
         self._descriptor = descriptor
+        self._aside = ""
+        self.is_continued = False
+        """Somebody serves from it already, by responses that were verified."""
 
     def __repr__(self) -> str:
         shape = self.geometry
@@ -41,17 +55,19 @@ class Segment:
         )
 
     @classmethod
-    def create(cls, argument: CacheArgument, eviction: Eviction = "lru") -> Segment:
+    def create(cls, argument: CacheArgument, eviction: Eviction = "lru", held: int | None = None) -> Segment:
         """Make the segment, or attach to what an earlier run left in the file.
 
         A file that is not ours is never touched; one of ours that does not fit is set aside. Raises StartError.
+        `held`: the `lock` of who serves from this file now, whose place is to be taken.
         """
         length = layout.geometry(argument.size_bytes).segment_bytes
         header = layout.header(argument.size_bytes, eviction)
-        descriptor = None
+        descriptor, attached = None, None
         try:
             if argument.path:
-                descriptor = file.attach(argument.path, header, length)
+                attached = file.attach(argument.path, header, length, held)
+                descriptor = attached.descriptor
                 mapping = file.map_locked(argument.path, descriptor, length)
             else:
                 mapping = mmap.mmap(-1, length)
@@ -60,7 +76,10 @@ class Segment:
             if descriptor is not None:
                 os.close(descriptor)
             raise file.start_error(argument.path or "in memory", error) from error
-        return cls(argument, eviction, mapping, descriptor)
+        segment = cls(argument, eviction, mapping, descriptor)
+        if attached:
+            segment.is_continued, segment._aside = attached.is_continued, attached.aside
+        return segment
 
     @classmethod
     def attach_read_only(cls, path: str) -> Segment:
@@ -101,6 +120,16 @@ class Segment:
         self.raw.release()
         self.mapping.close()
         self.leave_lock()
+
+    @property
+    def lock(self) -> int | None:
+        """The descriptor that has the file's lock; None: there is no file."""
+        return self._descriptor
+
+    def put_back(self) -> None:
+        """Undo that another file was set aside for this one."""
+        if self._aside and self.argument.path:
+            file.put_back(self.argument.path, self._aside)
 
     def leave_lock(self) -> None:
         """Hold the file's lock no longer in this process, which goes on reading the memory.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from proxy.cli.httpd_options import httpd_options
-from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from proxy.settings.source import HttpdOptions
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 @httpd_options("file")
 @click.pass_context
 def run(ctx: click.Context, file: Path, httpd: HttpdOptions | None) -> None:
-    """Serve as the configuration FILE says, until SIGTERM or Ctrl-C.
+    """Serve as the configuration FILE says, until SIGTERM or Ctrl-C; SIGHUP has it read again.
 
     The smallest FILE names a certificate, its key and a backend:
 
@@ -43,10 +42,12 @@ def run(ctx: click.Context, file: Path, httpd: HttpdOptions | None) -> None:
     from proxy import master
     from proxy.configuration import read_file
 
-    read = read_file(file, httpd)
-    for warning in read.source.warnings:
-        click.echo(read.source.warning(warning), err=True)
-    try:
-        ctx.exit(master.run(read.settings, read.sites))
-    except ConfigError as error:
-        raise read.source.located(error) from None
+    def read() -> master.Reading:
+        found = read_file(file, httpd)
+        warnings = tuple(map(found.source.warning, found.source.warnings))
+        return master.Reading(found.settings, found.sites, warnings, found.source.located)
+
+    first = read()
+    for warning in first.warnings:
+        click.echo(warning, err=True)
+    ctx.exit(master.run(first, read, str(file)))

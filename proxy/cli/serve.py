@@ -71,8 +71,7 @@ def serve(
     Example:
       stapleproxy serve --cert chain.pem --key key.pem --upstream http://127.0.0.1:8000
     """  # noqa: D301  \b is click's mark for lines to leave as they are
-    from proxy import master
-    from proxy.configuration import read
+    from proxy import configuration, master
 
     if len(cert) != len(key):
         raise click.UsageError(f"each --cert needs its --key: {len(cert)} and {len(key)} are given")
@@ -86,11 +85,19 @@ def serve(
         "stapling": {"cache": cache, "responder_url": responder_url},
         "site": [{"names": name, "certificate": certificates, "upstream": upstream}],
     }
-    try:
-        settings, sites = read(data, folder=Path.cwd())
-        ctx.exit(master.run(settings, sites))
-    except ConfigError as error:
-        raise ConfigError(*(replace(each, where=option(each.where)) for each in error.problems)) from None
+    folder = Path.cwd()
+
+    def read() -> master.Reading:
+        try:
+            return master.Reading(*configuration.read(data, folder=folder), (), _located)
+        except ConfigError as error:
+            raise _located(error) from None
+
+    ctx.exit(master.run(read(), read))
+
+
+def _located(error: ConfigError) -> ConfigError:
+    return ConfigError(*(replace(each, where=option(each.where)) for each in error.problems))
 
 
 def needed_issuer(chain_file: str, issuer_file: str) -> str | None:

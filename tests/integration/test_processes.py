@@ -277,12 +277,12 @@ def test_a_port_that_needs_rights_is_said():
     program = """
 import encodings.idna, os
 from proxy.errors import StartError
-from proxy.listening import open_sockets
+from proxy.listening import open_ports
 from proxy.settings.values import ListenAddress
 if os.getuid() == 0:
     os.setuid(65534)
 try:
-    open_sockets([ListenAddress("127.0.0.1", 1)], 1)
+    open_ports([ListenAddress("127.0.0.1", 1)], 1, {})
 except StartError as error:
     print(error)
 """

@@ -1,0 +1,182 @@
+"""From one program to the next on the same sockets, without a client noticing.
+
+The running master forks and becomes, in the child, the program as it is installed now, with the same arguments. What is
+handed on are descriptors, and an environment variable that says what each of them is. Each waits for the other by a
+pipe: the new program says that all is built (its configuration is right), the old one ends its keeper and says that it
+is the other's turn, the new one says that its workers accept, the old one drains and leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import shlex
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
+
+from proxy.children import Child
+from proxy.errors import StartError
+from proxy.generation import AdminSocket, Holdings
+from proxy.listening import Place, Slot
+from proxy.supervisor import READY
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping, Sequence
+
+    from proxy.generation import Generation
+    from proxy.systemd import Manager
+
+_log = logging.getLogger("stapleproxy.master")
+
+VARIABLE = "STAPLEPROXY_INHERITANCE"
+_BUILT = b"b"
+_TURN = b"t"
+_TURN_TIMEOUT_S = 30.0
+"""The old keeper has two seconds to end."""
+
+
+class _Listening(NamedTuple):
+    fd: int
+    family: int
+    host: str
+    port: int
+    """As in the configuration."""
+    rest: tuple[int, ...]
+    is_admin: bool
+
+
+class _Papers(TypedDict):
+    """What the variable says."""
+
+    parent: int
+    """Who hands it on: a variable that somebody else has passed on is not for us."""
+    ready_fd: int
+    turn_fd: int
+    sockets: list[_Listening]
+    admin: tuple[int, str, bool] | None
+    cache_lock: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What the old program hands on: the new one's side."""
+
+    holdings: Holdings
+    ready_fd: int
+    turn_fd: int
+
+    def await_turn(self) -> None:
+        """Say that all is built, and wait until the old keeper has ended; raises StartError."""
+        if self.holdings.cache_lock is not None:
+            os.close(self.holdings.cache_lock)  # the cache has its own copy
+        os.write(self.ready_fd, _BUILT)
+        readable, _, _ = select.select([self.turn_fd], [], [], _TURN_TIMEOUT_S)
+        if not readable:
+            raise StartError("the old process does not let this one take its place")
+        # Or its end: then it is gone, and has left its place to nobody else.
+        os.close(self.turn_fd)
+
+    def take_over(self, generation: Generation) -> None:
+        """Say that we serve, and give up what was handed on and is not wanted."""
+        os.write(self.ready_fd, READY)
+        os.close(self.ready_fd)
+        used = {id(slot) for slots in generation.ports.values() for slot in slots}
+        for slots in self.holdings.ports.values():
+            for slot in slots:
+                if id(slot) not in used:
+                    slot.close()
+        if self.holdings.admin and self.holdings.admin is not generation.admin:
+            self.holdings.admin.close()
+
+
+def inherited(environment: MutableMapping[str, str]) -> Inheritance | None:
+    """Take what an old program hands on to us; None: nobody does. Raises StartError."""
+    text = environment.pop(VARIABLE, "")
+    if not text:
+        return None
+    try:
+        papers: _Papers = json.loads(text)
+        if papers["parent"] != os.getppid():
+            return None
+        ports: dict[Place, list[Slot]] = {}
+        for fd, family, host, port, rest, is_admin in papers["sockets"]:
+            ports.setdefault(Place(family, host, port, tuple(rest), is_admin), []).append(Slot(_socket(fd)))
+        admin = papers["admin"]
+        holdings = Holdings(
+            ports,
+            admin=AdminSocket(Path(admin[1]), _socket(admin[0]), admin[2]) if admin else None,
+            cache_lock=papers["cache_lock"],
+        )
+        locks = [] if papers["cache_lock"] is None else [papers["cache_lock"]]
+        for fd in (papers["ready_fd"], papers["turn_fd"], *locks):
+            os.set_inheritable(fd, False)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise StartError(f"what the old process hands on cannot be used: {error}") from error
+    return Inheritance(holdings, papers["ready_fd"], papers["turn_fd"])
+
+
+def _socket(fd: int) -> socket.socket:
+    os.set_inheritable(fd, False)
+    sock = socket.socket(fileno=fd)
+    sock.setblocking(False)
+    return sock
+
+
+class Successor(Child):
+    """The new program, as the old one sees it."""
+
+    def __init__(self, generation: Generation, manager: Manager) -> None:
+        super().__init__("successor", self._exec, generation.settings)
+        self._manager = manager
+        self._generation = generation
+        self._arguments = [sys.executable, *sys.orig_argv[1:]]
+        self._turn_read, self._turn_write = os.pipe()
+
+    @property
+    def command(self) -> str:
+        return shlex.join(self._arguments)
+
+    @property
+    def is_built(self) -> bool:
+        """It has read its configuration, and found no mistake."""
+        return _BUILT in self.said
+
+    def sockets(self) -> Sequence[socket.socket]:
+        return [sock for each in self._generation.workers for sock in each.sockets()]
+
+    def give_turn(self) -> None:
+        """Tell it that nobody else writes to the cache now."""
+        os.write(self._turn_write, _TURN)
+
+    def close(self) -> None:
+        for fd in (self._turn_read, self._turn_write):
+            os.close(fd)
+
+    def _exec(self, _life_fd: int, ready_fd: int) -> int:
+        generation = self._generation
+        os.close(self._turn_write)  # only the master has it, so that its end is heard
+        admin, lock = generation.admin, generation.segment.lock
+        papers: _Papers = {
+            "parent": os.getppid(),
+            "ready_fd": ready_fd,
+            "turn_fd": self._turn_read,
+            "sockets": [
+                _Listening(slot.sock.fileno(), place.family, place.host, place.port, place.rest, place.is_admin)
+                for place, slots in generation.ports.items()
+                for slot in slots
+                if slot.sock
+            ],
+            "admin": (admin.sock.fileno(), str(admin.path), admin.is_ours) if admin else None,
+            "cache_lock": lock,
+        }
+        fds = [ready_fd, self._turn_read, *(each[0] for each in papers["sockets"])]
+        fds += [each for each in (admin.sock.fileno() if admin else None, lock) if each is not None]
+        for fd in fds:
+            os.set_inheritable(fd, True)
+        environment = {**os.environ, **self._manager.environment(os.getpid()), VARIABLE: json.dumps(papers)}
+        os.execve(self._arguments[0], self._arguments, environment)  # noqa: S606  # there is nothing for a shell to do

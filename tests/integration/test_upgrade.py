@@ -1,0 +1,133 @@
+"""SIGUSR2: the program as it is installed now takes over, on the same sockets, and nobody notices."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+
+import pytest
+from integration.front import children_of, is_alive, run, site, toml, wait_until
+from integration.steady import Load, leaf_and_issuer
+
+from proxy.lab.client import probe
+
+TIMEOUT_S = 30
+
+
+@pytest.fixture
+def stapled(lab):
+    with lab.responder():
+        yield lab.issue("localhost")
+
+
+@contextlib.contextmanager
+def successor_of(front):
+    """The new master, once it serves; ended at the end."""
+    pid = int(front.wait_for_log(r"upgrade: process (\d+) has taken over", TIMEOUT_S)[1])
+    try:
+        yield pid
+    finally:
+        children = children_of(pid)
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not any(is_alive(each) for each in (pid, *children)))
+
+
+@pytest.mark.parametrize("cache", ["shmcb:", "shmcb:{}/cache(128000)"])
+def test_the_new_program_takes_over_without_a_loss(lab, stapled, backend, tmp_path, cache):
+    """Sockets, admin socket and cache file go over; the old program leaves with status 0."""
+    admin = tmp_path / "admin.sock"
+    configuration = toml(
+        site(backend, stapled), workers=2, stapling={"cache": cache.format(tmp_path)}, admin={"socket": str(admin)}
+    )
+    with run(tmp_path, configuration) as front:
+        load = Load(front.port, leaf_and_issuer(stapled[0]))
+        inode = admin.stat().st_ino
+        with load.running():
+            front.process.send_signal(signal.SIGUSR2)
+            with successor_of(front) as pid:
+                assert front.process.wait(TIMEOUT_S) == 0
+                assert admin.stat().st_ino == inode
+                result = probe("127.0.0.1", front.port, "localhost", roots=lab.root, request_path="/")
+                assert result.staple is not None
+                assert len(wait_until(lambda: children_of(pid))) == 3
+                load.stop()
+        assert (load.failures, load.without_staple) == ([], [])
+        assert not admin.exists()
+        if "cache" in cache:
+            assert len(re.findall("from the cache", front.log)) == 1
+
+
+def test_a_new_program_that_does_not_come_up_leaves_the_old_one(lab, stapled, backend, tmp_path):
+    """Its configuration is wrong, it is killed on the way: the old one serves on, as it was."""
+    cache = {"cache": f"shmcb:{tmp_path}/cache(128000)"}
+    right = toml(site(backend, stapled), stapling=cache)
+    with run(tmp_path, right) as front:
+        workers = front.pids("worker")
+        load = Load(front.port, leaf_and_issuer(stapled[0]))
+        with load.running(full=1, kept=1, resumed=0):
+            (tmp_path / "front.toml").write_text("wokers = 1\n" + right)
+            front.process.send_signal(signal.SIGUSR2)
+            front.wait_for_log("upgrade refused: it did not come up", TIMEOUT_S)
+            assert "wokers" in front.log
+
+            (tmp_path / "front.toml").write_text(right)
+            front.process.send_signal(signal.SIGUSR2)
+            (_, second) = wait_until(lambda: _two(re.findall(r"successor\[(\d+)\] started", front.log)), TIMEOUT_S)
+            # As far as it goes until it says that it is the other's turn.
+            wait_until(lambda: children_of(int(second)), TIMEOUT_S)
+            os.kill(int(second), signal.SIGKILL)
+            wait_until(lambda: front.log.count("upgrade refused") == 2, TIMEOUT_S)
+            wait_until(lambda: front.pids("keeper"))
+        assert front.pids("worker") == workers
+        assert (load.failures, load.without_staple) == ([], [])
+        assert probe("127.0.0.1", front.port, "localhost", roots=lab.root).staple is not None
+        # And it can still be reloaded, and upgraded.
+        front.process.send_signal(signal.SIGHUP)
+        front.wait_for_log("reloaded, generation 2")
+        front.process.send_signal(signal.SIGUSR2)
+        with successor_of(front):
+            assert front.process.wait(TIMEOUT_S) == 0
+
+
+def _two(found):
+    return found if len(found) == 2 else None
+
+
+def test_an_upgrade_may_change_the_configuration(lab, stapled, backend, tmp_path):
+    """Another number of workers, another cache, and no admin socket: whose file goes away."""
+    admin = tmp_path / "admin.sock"
+    before = toml(
+        site(backend, stapled),
+        workers=3,
+        stapling={"cache": f"shmcb:{tmp_path}/cache(128000)"},
+        admin={"socket": str(admin)},
+    )
+    with run(tmp_path, before) as front:
+        load = Load(front.port, leaf_and_issuer(stapled[0]))
+        with load.running():
+            after = toml(site(backend, stapled), workers=1, stapling={"cache": f"shmcb:{tmp_path}/cache(512000)"})
+            (tmp_path / "front.toml").write_text(after)
+            front.process.send_signal(signal.SIGUSR2)
+            with successor_of(front) as pid:
+                assert front.process.wait(TIMEOUT_S) == 0
+                assert not admin.exists()
+                assert len(children_of(pid)) == 2
+                load.stop()
+        assert (load.failures, load.without_staple) == ([], [])
+
+
+def test_a_variable_that_somebody_else_has_passed_on_is_not_ours(lab, stapled, backend, tmp_path, monkeypatch):
+    """It says whose child it is meant for."""
+    monkeypatch.setenv("STAPLEPROXY_INHERITANCE", '{"parent": 1, "ready_fd": 0, "turn_fd": 0, "sockets": []}')
+    with run(tmp_path, toml(site(backend, stapled))) as front:
+        assert probe("127.0.0.1", front.port, "localhost", roots=lab.root).staple is not None
+
+
+def test_a_stop_during_an_upgrade_ends_both(lab, stapled, backend, tmp_path):
+    with run(tmp_path, toml(site(backend, stapled))) as front:
+        front.process.send_signal(signal.SIGUSR2)
+        pid = int(front.wait_for_log(r"successor\[(\d+)\] started")[1])
+        assert front.stop() == 0
+        assert not is_alive(pid)
