@@ -11,6 +11,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, cast
 
+from proxy.counters_layout import REDIRECT_CONNECTIONS
 from proxy.http.date import http_date
 from proxy.proxyprotocol import Endpoint
 from proxy.redirect_answer import END_OF_HEAD, Answer, decide, read, write
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from proxy.accepting import Door
     from proxy.accesslog.trail import AccessLog
+    from proxy.counters import WorkerCounts
     from proxy.deadlines import Deadlines
     from proxy.redirect_answer import Request
     from proxy.settings.http import HttpSettings
@@ -53,6 +55,7 @@ class Redirector(asyncio.Protocol):
 
     __slots__ = (
         "_access_log",
+        "_counts",
         "_deadlines",
         "_door",
         "_endpoints",
@@ -74,9 +77,11 @@ class Redirector(asyncio.Protocol):
         loop: asyncio.AbstractEventLoop,
         door: Door | None = None,
         access_log: AccessLog | None = None,
+        counts: WorkerCounts | None = None,
     ) -> None:
         self._door = door
         self._access_log = access_log
+        self._counts = counts
         self._endpoints = (Endpoint("", 0), Endpoint("", 0))
         self._host: str | None = None  # None: there was no room for it
         self._settings = settings
@@ -91,6 +96,8 @@ class Redirector(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast("asyncio.Transport", transport)
         self._deadlines.add(self)
+        if self._counts is not None:
+            self._counts.words[REDIRECT_CONNECTIONS] += 1
         # uvloop has no name for a peer that was gone before we looked.
         names = [transport.get_extra_info(name) or ("", 0) for name in ("peername", "sockname")]
         peer, own = (Endpoint(*name[:2]) for name in names)
@@ -132,6 +139,9 @@ class Redirector(asyncio.Protocol):
         if not self._is_answered:
             self._raw.abort()
 
+    def retire(self) -> None:
+        """Go on: it is one request in any case, and there is not long for it."""
+
     def abort(self) -> None:
         self._raw.abort()
 
@@ -152,7 +162,9 @@ class Redirector(asyncio.Protocol):
         self._raw.write_eof()
 
     def _tell(self, request: Request | None, status: int, data: bytes) -> None:
-        """Write the access log's line."""
+        """Count it, and write the access log's line."""
+        if self._counts is not None:
+            self._counts.redirected(status)
         if self._access_log is None:
             return
         trail = self._access_log.follow_plain()

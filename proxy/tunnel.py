@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy import proxyprotocol
 from proxy.accesslog.record import CLIENT_LEFT
+from proxy.counters_layout import LEFT, NO_BACKEND, RELAYED
 
 if TYPE_CHECKING:
     import asyncio
 
     from proxy.accesslog.record import Entry
     from proxy.accesslog.trail import Trail
+    from proxy.counters import SiteCounts
     from proxy.proxyprotocol import Endpoint
     from proxy.settings.modes import ProxyProtocol, TcpSettings
     from proxy.tunnel_backend import Backends
@@ -31,7 +33,7 @@ _RESET = struct.pack("ii", 1, 0)
 
 # What the access log says, which has one line a connection, as nginx's does of its streams: it was relayed, however it
 # ended, or no backend took it.
-_RELAYED, _NO_BACKEND = 200, 502
+_STATUSES = {RELAYED: 200, NO_BACKEND: 502, LEFT: CLIENT_LEFT}
 
 
 class Transport(Protocol):
@@ -53,7 +55,8 @@ class Transport(Protocol):
 class Relay:
     """The protocol on a client's connection.
 
-    `tls` is what a PROXY header of version 2 tells of it, and `trail` leads to its line in the access log.
+    `tls` is what a PROXY header of version 2 tells of it, `trail` leads to its line in the access log, and `counts` are
+    its site's.
     """
 
     __slots__ = (
@@ -63,8 +66,10 @@ class Relay:
         "_client",
         "_client_is_done",
         "_connecting",
+        "_counts",
         "_entry",
         "_header",
+        "_outcome",
         "_received_bytes",
         "_tls",
         "_trail",
@@ -80,6 +85,7 @@ class Relay:
         header: ProxyProtocol,
         tls: proxyprotocol.Tls | None,
         trail: Trail | None = None,
+        counts: SiteCounts | None = None,
     ) -> None:
         self.settings = settings
         self._backends = backends
@@ -97,6 +103,8 @@ class Relay:
         self._trail = trail
         self._entry: Entry | None = None  # from the beginning to the end, where there is an access log
         self._received_bytes = 0
+        self._counts = counts
+        self._outcome = LEFT  # unless there is more to be said
 
     # The client's side.
 
@@ -131,6 +139,8 @@ class Relay:
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._client = None
+        if self._counts is not None:
+            self._counts.relayed(self._outcome)
         self._end_entry()
         if self._connecting is not None:
             self._connecting.cancel()
@@ -166,13 +176,16 @@ class Relay:
     def drain(self) -> None:
         """Go on: nobody here can tell where a conversation may end. `drain_timeout_s` bounds it."""
 
+    def retire(self) -> None:
+        """Go on, likewise."""
+
     # The backend's side.
 
     def on_connected(self, backend: asyncio.Transport, address: str) -> None:
         self._connecting = None
+        self._outcome = RELAYED
         if self._entry is not None:
             self._entry.ask_upstream(address)
-            self._entry.status = _RELAYED
         if self._client is None:  # gone in the same moment
             backend.abort()
             return
@@ -188,8 +201,7 @@ class Relay:
 
     def on_no_backend(self) -> None:
         self._connecting = None
-        if self._entry is not None:
-            self._entry.status = _NO_BACKEND
+        self._outcome = NO_BACKEND
         if self._client is not None:
             self._client.abort()
 
@@ -237,7 +249,7 @@ class Relay:
     def _end_entry(self) -> None:
         entry, self._entry = self._entry, None
         if self._trail is not None and entry is not None:
-            entry.status = entry.status or CLIENT_LEFT
+            entry.status = _STATUSES[self._outcome]
             entry.is_whole = self._client_is_done and self._backend_is_done
             self._trail.end(entry, self._received_bytes)
 

@@ -35,6 +35,19 @@ class Staple(StrEnum):
     """It asked, there was none, and `on_missing` says that it is turned away for it."""
 
 
+# By these names below: until Python 3.12 each `Staple.X` is a call in the enum module.
+_FRESH, _NONE, _NOT_ASKED, _RESUMED = Staple.FRESH, Staple.NONE, Staple.NOT_ASKED, Staple.RESUMED
+
+
+def staple_outcome(staple: bytes | None, *, is_resumed: bool) -> Staple:
+    """What came of a handshake that was done; `staple` as `Session.staple` has it."""
+    if is_resumed:
+        return _RESUMED
+    if staple is None:
+        return _NOT_ASKED
+    return _FRESH if staple else _NONE
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """A client's certificate, which was verified."""

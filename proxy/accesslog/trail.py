@@ -19,7 +19,7 @@ from cryptography.x509 import ocsp
 
 from proxy.accesslog.file import LogFile
 from proxy.accesslog.formats import compile_format
-from proxy.accesslog.record import Certificate, Connection, Entry, Staple, Tls
+from proxy.accesslog.record import Certificate, Connection, Entry, Staple, Tls, staple_outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,19 +94,15 @@ class Trail:
 def tls_of(session: Session, now_s: float) -> Tls:
     """What a handshake came to, at its end."""
     staple = session.staple
-    if session.is_resumed:
-        outcome = Staple.RESUMED
-    elif staple is None:
-        outcome = Staple.NOT_ASKED
-    else:
-        outcome = Staple.FRESH if staple else Staple.NONE
+    is_resumed = session.is_resumed
+    outcome = staple_outcome(staple, is_resumed=is_resumed)
     is_fresh = bool(staple) and outcome is Staple.FRESH
     this_update_s = _this_update_s(staple) if staple and is_fresh else None
     return Tls(
         protocol=session.version,
         cipher=session.cipher,
         server_name=session.server_name.encode(),
-        is_resumed=session.is_resumed,
+        is_resumed=is_resumed,
         certificate=_shown(session.client_certificate),
         staple=outcome,
         staple_bytes=len(staple) if staple and is_fresh else None,

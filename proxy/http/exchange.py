@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from proxy.accesslog.record import Entry
+    from proxy.counters import SiteCounts
     from proxy.http.messages import Framing, RequestHead, ResponseEvent
     from proxy.http.rewriting import Rewriting
     from proxy.http.upstream import Upstream, UpstreamConnection
@@ -31,6 +32,7 @@ _RETRYABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE"})
 
 
 _SWITCHING_PROTOCOLS = 101
+_SERVER_ERROR = 500
 
 
 class RequestState(enum.Enum):
@@ -48,6 +50,9 @@ class Front(Protocol):
     """The client's side, as an exchange sees it."""
 
     rewriting: Rewriting | None
+    counts: SiteCounts | None
+    status: int
+    """What the client was told."""
 
     def host_of(self, request: RequestHead) -> bytes: ...
     def write(self, data: bytes) -> None: ...
@@ -62,6 +67,7 @@ class Exchange:
 
     __slots__ = (
         "_answer_framing",
+        "_asked_at",
         "_connecting",
         "_entry",
         "_front",
@@ -100,6 +106,7 @@ class Exchange:
         self._keep_alive = keep_alive
         self._entry = entry
         self._answer_framing: Framing = NONE
+        self._asked_at = 0.0
         self._connecting: asyncio.Task[None] | None = None
         self._upstream: UpstreamConnection | None = None
         self._out = [head]
@@ -130,6 +137,7 @@ class Exchange:
                 self._out.append(last_chunk(edits.request_end(event) if edits and event.trailers else event))
             if self._upstream is not None:
                 self._upstream.end_request()
+                self._asked_at = self._upstream.waited_since
         elif self._request_framing is CHUNKED:
             self._left_bytes -= len(event)
             if self._left_bytes < 0:
@@ -156,6 +164,11 @@ class Exchange:
         """The client takes more."""
         if self._upstream is not None:
             self._upstream.resume_reading()
+
+    def make_last(self) -> None:
+        """Say in the answer, if it has not begun yet, that the connection ends with it."""
+        if not self.sent_head:
+            self._keep_alive = False
 
     def abandon(self) -> None:
         """The client is gone: end the request at the backend too."""
@@ -207,9 +220,12 @@ class Exchange:
             return
         if upstream is not None:
             upstream.report(error)
+        if self._front.counts is not None and error.status >= _SERVER_ERROR:  # else there is no backend for this path
+            self._front.counts.upstream_failed()
         if self.sent_head:
             self._front.cut()
             return
+        self._front.status = error.status
         # Our answer does not say keep-alive, which HTTP/1.0 would have to read.
         keep_alive = self._keep_alive and self.request is COMPLETE and self._view.fields.version == "1.1"
         is_head = self._view.method == b"HEAD"
@@ -254,11 +270,13 @@ class Exchange:
         upstream.begin(self, self._view.method)
         if self.request is COMPLETE:
             upstream.end_request()
+            self._asked_at = upstream.waited_since
 
     def _add_head(self, head: ResponseHead, out: list[bytes]) -> None:
         if head.status < 200:
             if head.status == _SWITCHING_PROTOCOLS:
                 self._relay()
+                self._note_answer(head)
             if self._view.fields.version == "1.1":  # HTTP/1.0 has no 1xx (RFC 9110 15.2)
                 interim = interim_to_client(head)
                 out.append(interim)
@@ -276,8 +294,16 @@ class Exchange:
             data = self._front.rewriting.answer(data, self._front.host_of(self._view))
         out.append(data)
         self.sent_head = True
+        self._note_answer(head)
         if self._entry is not None:
             self._entry.add_answer(head, len(data))
+
+    def _note_answer(self, head: ResponseHead) -> None:
+        front, upstream = self._front, self._upstream
+        front.status = head.status
+        if front.counts is not None and upstream is not None:
+            # Nothing, where the answer came before the request was complete.
+            front.counts.answered(0.0 if self.request is COMING else upstream.waited_since - self._asked_at)
 
     def _relay(self) -> None:
         """Be a pipe from now on. No request is complete and none will be, so the limits for answers do not run."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from proxy.accesslog.record import CLIENT_LEFT
 from proxy.deadlines import NEVER
 from proxy.errors import ClientError
 from proxy.http.codec import RequestDecoder
@@ -26,6 +27,7 @@ from proxy.http.patience import Patience
 if TYPE_CHECKING:
     from proxy.accesslog.record import Entry
     from proxy.accesslog.trail import Trail
+    from proxy.counters import SiteCounts
     from proxy.http.forwarded import Networks
     from proxy.http.messages import RequestEvent
     from proxy.http.rewriting import Rewriting
@@ -61,7 +63,8 @@ class Frontend:
 
     `default_host` stands in where HTTP/1.0 names none, `hosts` are those served (None: any); `trusted_proxies` may say
     who their clients are; `certificate_lines` tell the backend of the client's certificate; `rewriting` is what
-    the site changes in heads (None: nothing); with `is_draining` the next request is the last.
+    the site changes in heads (None: nothing); `counts` are the site's (None: nobody's); with `is_draining` the next
+    request is the last.
     """
 
     __slots__ = (
@@ -74,6 +77,7 @@ class Frontend:
         "_fault",
         "_hosts",
         "_is_draining",
+        "_is_last",
         "_is_over",
         "_is_reading",
         "_is_write_paused",
@@ -86,7 +90,9 @@ class Frontend:
         "_trail",
         "_transport",
         "_trusted_proxies",
+        "counts",
         "rewriting",
+        "status",
     )
 
     def __init__(
@@ -100,6 +106,7 @@ class Frontend:
         certificate_lines: bytes = b"",
         rewriting: Rewriting | None = None,
         trail: Trail | None = None,
+        counts: SiteCounts | None = None,
         is_draining: bool = False,
     ) -> None:
         self._routes = routes
@@ -123,7 +130,10 @@ class Frontend:
         self._patience = Patience(settings)
         self._trail = trail
         self._entry: Entry | None = None  # of the request under way, where there is an access log
-        self._is_draining = is_draining
+        self.counts = counts
+        self.status = 0  # what the client was told of the request under way; 0: there is none
+        self._is_last = is_draining
+        self._is_draining = False
 
     # The transport calls these.
 
@@ -208,9 +218,25 @@ class Frontend:
         else:
             self._refuse(ClientError(408, "the request did not come in time"))
 
+    def retire(self) -> None:
+        """Take one more request, or the one under way, and say in the answer that it is the last.
+
+        An idle connection waits for it: a request that is on its way while we close would be lost.
+        """
+        self._is_last = True
+        if self._exchange is not None and not self._may_go_on():
+            self._exchange.make_last()
+
+    def _may_go_on(self) -> bool:
+        """Whether there may be a request after this one; when it is to end, those that are here already."""
+        if not self._is_last:
+            return True
+        return not self._is_draining and any(type(event) is RequestHead for event in self._queue)
+
     def drain(self) -> None:
         """Take no further request: close now if idle, else after the answer under way."""
         self._is_draining = True
+        self.retire()
         if self._exchange is None and not self._queue and self._decoder.is_idle:
             self._close()
 
@@ -292,6 +318,7 @@ class Frontend:
     def _start(self, head: RequestHead) -> None:
         assert self._client is not None  # set when the connection was made
         assert self._transport is not None
+        self.status = CLIENT_LEFT  # unless it is answered
         if self._trail is not None:
             self._entry = self._trail.begin(head, self._transport.now)
         try:
@@ -311,7 +338,7 @@ class Frontend:
             head,
             data,
             max_body_bytes=self._settings.max_body_bytes,
-            keep_alive=head.fields.keep_alive and self._requests_left > 0 and not self._is_draining,
+            keep_alive=head.fields.keep_alive and self._requests_left > 0 and self._may_go_on(),
             entry=self._entry,
         )
         self._exchange.start()
@@ -321,6 +348,7 @@ class Frontend:
         if self._exchange is not None and self._exchange.sent_head:
             self.cut()
             return
+        self.status = fault.status
         answer = error_response(fault.status, fault.detail, is_head=is_head, keep_alive=False, date=http_date())
         if self.rewriting is not None:
             answer = self.rewriting.answer(answer)
@@ -345,11 +373,14 @@ class Frontend:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.abandon()
-        if self._entry is not None:
-            self._end_entry()
+        self._end_request()
         return transport
 
-    def _end_entry(self) -> None:
+    def _end_request(self) -> None:
+        """Tell of the request under way, if there is one."""
+        status, self.status = self.status, 0
+        if status and self.counts is not None:
+            self.counts.ended(status)
         entry, self._entry = self._entry, None
         if self._trail is not None and entry is not None:
             self._trail.end(entry, self._patience.received_bytes)
@@ -379,7 +410,7 @@ class Frontend:
         if self._entry is not None:
             self._entry.is_whole = True
             self._entry.is_kept = keep_alive and not self._is_draining
-            self._end_entry()
+        self._end_request()
         if not keep_alive or self._is_draining:
             self._close()
             return

@@ -53,6 +53,7 @@ class UpstreamConnection(asyncio.Protocol):
         "is_open",
         "is_reused",
         "saw_response",
+        "waited_since",
         "was_made",
     )
 
@@ -66,6 +67,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._raw = cast("asyncio.Transport", None)
         self._decoder = cast("ResponseDecoder", None)
         self.deadline_at = NEVER
+        self.waited_since = 0.0
+        """Since when it is the backend's turn: the request was complete, or something of the answer came."""
         self.is_open = False
         self.was_made = False
         """It is, or has been, open."""
@@ -169,7 +172,8 @@ class UpstreamConnection(asyncio.Protocol):
         if is_its_turn and not self._is_read_paused:
             settings = self._pool.settings
             limit_s = settings.upstream_timeout_s if self.saw_response else settings.first_byte_timeout_s
-            self.deadline_at = self._pool.now() + limit_s
+            self.waited_since = now = self._pool.now()
+            self.deadline_at = now + limit_s
         else:
             self.deadline_at = NEVER
 

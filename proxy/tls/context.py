@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from proxy.errors import ConfigError, Problem
+from proxy.log import about
 from proxy.tls.binding import lib, raw
 from proxy.tls.clientauth import ask_for_certificate
 from proxy.tls.inline import StapleFatalError, StapleWantedError
@@ -273,7 +274,8 @@ def _refusal(where: str) -> Callable[[float], StapleMissingError]:
         nonlocal logged_s
         if not 0 <= now_s - logged_s < _REFUSALS_LOGGED_EVERY_S:  # a clock that was set back does not silence it
             logged_s = now_s
-            _log.warning("%s: clients that ask for a staple are refused: there is none, and on_missing says so", where)
+            what = "%s: clients that ask for a staple are refused: there is none, and on_missing says so"
+            _log.warning(what, where, extra=about(site=where))
         return StapleMissingError()
 
     return refuse

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from proxy import proxyprotocol
 from proxy.tls import clienthello
+from proxy.tls.failures import Failure
 
 if TYPE_CHECKING:
     from OpenSSL import SSL
@@ -32,8 +33,9 @@ _METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PAT
 class Refused(Exception):
     """There is no handshake with this client: `answer` is what it is sent, the text is for the log."""
 
-    def __init__(self, why: str, answer: bytes = b"") -> None:
+    def __init__(self, why: str, failure: Failure, answer: bytes = b"") -> None:
         super().__init__(why)
+        self.failure = failure
         self.answer = answer
 
 
@@ -82,14 +84,15 @@ class Opening:
             name = hello.server_name
         context = self._contexts.lookup(name)
         if context is None:
-            raise Refused("the client asks for no or an unknown name", _UNRECOGNIZED_NAME)
+            raise Refused("the client asks for no or an unknown name", Failure.UNKNOWN_NAME, _UNRECOGNIZED_NAME)
         return Opened(context, bytes(self._data), self._header)
 
     def _read_header(self) -> None:
         try:
             self._header = proxyprotocol.read(bytes(self._data))
         except proxyprotocol.ProxyHeaderError as error:
-            raise Refused(f"a PROXY header is due from this load balancer: {error}") from None
+            what = f"a PROXY header is due from this load balancer: {error}"
+            raise Refused(what, Failure.PROXY_HEADER) from None
         if self._header is not None:
             self._awaits_header = False
             del self._data[: self._header.size]
@@ -97,5 +100,5 @@ class Opening:
     def _may_be_http(self) -> bool:
         """Tell whether a method has begun to come; Refused when it is there."""
         if self._data.startswith(_METHODS):
-            raise Refused("the client speaks HTTP without TLS", self._http_answer)
+            raise Refused("the client speaks HTTP without TLS", Failure.PLAIN_HTTP, self._http_answer)
         return any(method.startswith(self._data) for method in _METHODS)

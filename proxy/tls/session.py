@@ -28,6 +28,11 @@ class Session:
         return self._connection.get_protocol_version_name()
 
     @property
+    def version_number(self) -> int:
+        """OpenSSL's number of it, such as 0x0304: that costs a tenth."""
+        return int(lib.SSL_version(raw(self._connection)._ssl))  # noqa: SLF001  # see binding.py
+
+    @property
     def cipher(self) -> str:
         """OpenSSL's name of it."""
         return self._connection.get_cipher_name() or ""

@@ -18,11 +18,14 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Protocol, cast
 
+from proxy.counters import WorkerCounts
+from proxy.counters_layout import FAILURE_AT, RECEIVED_BYTES, SENT_BYTES, TLS_CONNECTIONS
 from proxy.deadlines import NEVER, Deadlines
 from proxy.proxyprotocol import Endpoint
 from proxy.tls.bulk import BEGINS_AT_BYTES, BulkReading, Reader
 from proxy.tls.context import StapleMissingError
 from proxy.tls.engine import Engine, TlsError
+from proxy.tls.failures import Failure, failure_of
 from proxy.tls.inline import MAX_REPLAYED_BYTES, Replay, StapleFatalError, StapleWantedError
 from proxy.tls.opening import Opening, Refused
 from proxy.tls.session import Session
@@ -62,6 +65,7 @@ class App(Protocol):
     def resume_writing(self) -> None: ...
     def on_deadline(self) -> None: ...
     def drain(self) -> None: ...
+    def retire(self) -> None: ...
 
 
 class State(enum.Enum):
@@ -75,6 +79,7 @@ class State(enum.Enum):
 
 # By these names below: until Python 3.12 each `State.X` is a call in the enum module.
 HANDSHAKE, OPEN, CLOSING, CLOSED = State
+NOTHING_SENT, CLIENT_LEFT = Failure.NOTHING_SENT, Failure.CLIENT_LEFT
 
 
 class TlsTransport(Reader):
@@ -83,16 +88,19 @@ class TlsTransport(Reader):
     `contexts` has each site's context by server name. `make_app` is called when the handshake is done, with what the
     chosen site's context carries as app data. `on_failure` is told in a few words why a handshake failed, and whose.
     `is_load_balancer` tells by an address who has to send a PROXY header; `http_answer` is for who speaks no TLS.
-    `ask_staple` is for where handshakes wait for what they staple, see inline.py.
+    `ask_staple` is for where handshakes wait for what they staple, see inline.py. `on_no_staple` is told of who is
+    refused for want of one, at which site. `counts` are the worker's; None: nobody's.
     """
 
     __slots__ = (
         "_app",
         "_ask_staple",
         "_contexts",
+        "_counts",
         "_deadlines",
         "_door",
         "_engine",
+        "_failure",
         "_handshake_timeout_s",
         "_header",
         "_http_answer",
@@ -124,8 +132,9 @@ class TlsTransport(Reader):
         is_load_balancer: Callable[[str], bool] | None = None,
         http_answer: bytes = b"",
         door: Door | None = None,
-        on_no_staple: Callable[[TlsTransport, Session], None] | None = None,
+        on_no_staple: Callable[[TlsTransport, object, Session], None] | None = None,
         ask_staple: Asking | None = None,
+        counts: WorkerCounts | None = None,
     ) -> None:
         self._contexts = contexts
         self._engine: Engine | None = None  # until it is known for which site
@@ -148,6 +157,8 @@ class TlsTransport(Reader):
         self._app: App | None = None
         self._raw = cast("asyncio.Transport", None)  # set by the first thing that ever happens, connection_made
         self._unsent_bytes = 0
+        self._counts = counts or WorkerCounts.of_nobody()
+        self._failure: Failure | None = NOTHING_SENT  # what it is if it ends now; None: the handshake was done
         self.state = HANDSHAKE
         self.deadline_at = NEVER
         self.peer_host = ""
@@ -157,6 +168,7 @@ class TlsTransport(Reader):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast("asyncio.Transport", transport)
         self._raw.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
+        self._counts.words[TLS_CONNECTIONS] += 1
         peer = transport.get_extra_info("peername")
         self.peer_host = peer[0] if peer else ""
         self.deadline_at = self._loop.time() + self._handshake_timeout_s
@@ -207,6 +219,8 @@ class TlsTransport(Reader):
         self._replay = None  # who was asked for a staple still has this connection, for as long as that takes
         if self._is_admitted and self._door is not None:
             self._door.leave(self.peer_host)
+        if self._failure is not None:
+            self._counts.words[FAILURE_AT[self._failure]] += 1
         app, self._app = self._app, None
         if app is not None:
             app.connection_lost(exc)
@@ -224,6 +238,7 @@ class TlsTransport(Reader):
             self._app.on_deadline()
             return
         if self.state is HANDSHAKE:
+            self._failure = Failure.TIMEOUT
             self._on_failure("the handshake took too long", self.peer_host)
         elif self._unsent_bytes and self._raw.get_write_buffer_size() <= max(0, self._unsent_bytes - _STALL_BYTES):
             self._count_down()
@@ -233,26 +248,37 @@ class TlsTransport(Reader):
             return
         self.abort()
 
+    def retire(self) -> None:
+        """Let the app take one more request, for which it may wait."""
+        if self._app is not None:
+            self._app.retire()
+
     def drain(self) -> None:
         """Let the app take its last request; a handshake under way may still end and have one."""
         if self._app is not None:
             self._app.drain()
+        elif self.state is HANDSHAKE:
+            self._failure = Failure.WORKER_ENDED  # unless something else happens to it first
 
     def _enter(self) -> bool:
         """Ask whether there is room for this client; who finds none is cut off."""
         self._is_admitted = self._door is None or self._door.admit(self.peer_host)
         if not self._is_admitted:
+            self._failure = Failure.LIMIT
             self.abort()
         return self._is_admitted
 
     def _begin(self, data: bytes) -> bytes | None:
         """Choose the site by what the ClientHello asks for; what OpenSSL is to be fed, None: not yet, or never."""
         if self._opening is None:
+            if self._failure is NOTHING_SENT:
+                self._failure = CLIENT_LEFT
             awaits_header = self._is_load_balancer is not None and self._is_load_balancer(self.peer_host)
             self._opening = Opening(self._contexts, self._http_answer, awaits_proxy_header=awaits_header)
         try:
             opened = self._opening.feed(data)
         except Refused as refused:
+            self._failure = refused.failure
             self._raw.write(refused.answer)
             self._fail(str(refused))
             return None
@@ -291,8 +317,12 @@ class TlsTransport(Reader):
             if self._replay is not None and isinstance(error.__cause__, StapleWantedError):
                 self._wait(self._replay, error.__cause__)
                 return
-            if self._on_no_staple is not None and isinstance(error.__cause__, StapleMissingError | StapleFatalError):
-                self._on_no_staple(self, Session(engine.connection))
+            self._failure = failure_of(str(error))
+            if isinstance(error.__cause__, StapleMissingError | StapleFatalError):
+                self._failure = Failure.NO_STAPLE
+                if self._on_no_staple is not None:
+                    site = engine.connection.get_context().get_app_data()
+                    self._on_no_staple(self, site, Session(engine.connection))
             self._fail(f"the handshake failed: {error}")
             return
         # Flushed before the plaintext is looked at: an app that answers at once answers after our Finished.
@@ -307,9 +337,10 @@ class TlsTransport(Reader):
             app = self._make_app(engine.connection.get_context().get_app_data(), Session(engine.connection))
         except ValueError as error:
             # cryptography's, of a client certificate that OpenSSL reads: what it says cannot be passed on.
+            self._failure = Failure.CLIENT_CERTIFICATE
             self._fail(f"the client's certificate cannot be read: {error}")
             return
-        self._app = app
+        self._app, self._failure = app, None
         app.connection_made(self)
         self._deliver(engine, plaintext)
 
@@ -320,6 +351,7 @@ class TlsTransport(Reader):
             return
         if replay.is_waiting:
             # It cannot have so much to say before our answer. Not paused: it would never be heard that it has left.
+            self._failure = Failure.PROTOCOL
             self._on_failure("the client sent too much while it waited for its staple", self.peer_host)
             self.abort()
         else:  # so much comes only when it is past the point where a staple could be wanted
@@ -345,6 +377,7 @@ class TlsTransport(Reader):
 
     def _deliver(self, engine: Engine, plaintext: bytes) -> None:
         if plaintext and self._app is not None:
+            self._counts.quick[RECEIVED_BYTES] += len(plaintext)
             self._app.data_received(plaintext)
         if self.state is OPEN and (not plaintext or engine.has_answered):
             # Something was for OpenSSL itself, which may want to answer (a key update, an alert).
@@ -357,6 +390,7 @@ class TlsTransport(Reader):
         if data and self._replay is not None:
             unsent = self._replay.unsent(data)
             if unsent is None:
+                self._failure = Failure.PROTOCOL
                 self.abort()  # the client has another beginning than this one: nothing can follow it
                 return
             data = unsent
@@ -406,6 +440,7 @@ class TlsTransport(Reader):
         """Encrypt and send; dropped if the connection is no longer open."""
         if self.state is not OPEN or self._engine is None:
             return
+        self._counts.quick[SENT_BYTES] += len(data)
         try:
             self._raw.write(self._engine.send(data))
         except TlsError as error:

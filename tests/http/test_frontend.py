@@ -304,6 +304,58 @@ async def test_nothing_is_begun_after_the_last_answer(rig):
     assert await backend_reader.read() == b""
 
 
+@in_loop
+async def test_who_retires_has_one_request_more(rig):
+    """It may be on its way to us, so nothing is closed; the answer says that it was the last."""
+    reader, writer = await rig.client()
+    writer.write(GET)
+    backend_reader, backend_writer = await rig.visit()
+    await head_of(backend_reader)
+    backend_writer.write(OK)
+    assert b"close" not in await head_of(reader)
+    await reader.readexactly(2)
+    rig.transports[0].app.retire()
+    writer.write(GET)
+    await head_of(backend_reader)
+    backend_writer.write(OK)
+    assert b"Connection: close" in await head_of(reader)
+    assert await reader.read() == b"ok"
+    rig.pool.close()
+
+
+@in_loop
+async def test_who_retires_answers_what_is_here_already(rig):
+    """Two requests in one piece, the first of them at the backend: the second answer is the one that says it."""
+    reader, writer = await rig.client()
+    writer.write(GET + GET)
+    backend_reader, backend_writer = await rig.visit()
+    await head_of(backend_reader)
+    rig.transports[0].app.retire()
+    backend_writer.write(OK)
+    assert b"close" not in await head_of(reader)
+    await reader.readexactly(2)
+    await head_of(backend_reader)
+    backend_writer.write(OK)
+    assert b"Connection: close" in await head_of(reader)
+    assert await reader.read() == b"ok"
+    rig.pool.close()
+
+
+@in_loop
+async def test_the_answer_under_way_says_that_it_is_the_last(rig):
+    """Asked for before the end was told, begun after."""
+    for end in ("retire", "drain"):
+        reader, writer = await rig.client()
+        writer.write(GET)
+        backend_reader, backend_writer = await rig.visit()
+        await head_of(backend_reader)
+        getattr(rig.transports[-1].app, end)()
+        backend_writer.write(OK)
+        assert b"Connection: close" in await head_of(reader)
+        assert await reader.read() == b"ok"
+        rig.pool.close()
+
+
 async def _whole(rig, reader, writer):
     writer.write(GET)
     backend_reader, backend_writer = await rig.visit()
