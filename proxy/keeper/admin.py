@@ -1,162 +1,217 @@
-"""What the keeper tells, and does when told: HTTP on a Unix socket that only its user may open.
-
-``/healthz``: it runs. ``/readyz``: 200, or 503 with the reasons. ``/metrics``: Prometheus. ``/api/staples``: JSON, one
-object for each certificate; ``/api/staples/KEY`` one of them; ``POST /api/staples/KEY/refresh``: ask for it now.
-"""
+"""What the keeper tells when it is asked over HTTP, and does when told: a handler for each page of `admin_routes`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol
+import logging
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from proxy.errors import Reason, StapleRejected
 from proxy.identity import CacheKey
+from proxy.keeper.admin_access import Right
+from proxy.keeper.admin_answers import Health, Mistake, Ordered, Readiness, Refreshing, Refused, Staples, to_json
+from proxy.keeper.admin_openapi import description
+from proxy.keeper.admin_query import WrongQueryError, read_query
+from proxy.keeper.admin_routes import DER, HTML, JSON, METRICS
+from proxy.keeper.status_page import PAGE_POLICY, page
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping
 
+    from proxy.control import Control, Order
+    from proxy.keeper.admin_access import Access
     from proxy.keeper.metrics import Metrics
+    from proxy.keeper.onlooker import Onlooker
+    from proxy.keeper.refresher import Refresher
+    from proxy.keeper.status import Query
     from proxy.keeper.watched import Watched
 
-MAX_REQUEST_BYTES = 4096
-MAX_CONNECTIONS = 32
-"""Each takes a descriptor, and the keeper needs those for the responders. When one more comes, the oldest is closed."""
-_KEPT_ALIVE_S = 30.0
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_BODY_WITHIN_S = 10.0
+_AS_IN_APACHE = "responses are fetched when clients ask, as in Apache: none can be ordered or set (stapling.profile)"
 
-
-class Keeping(Protocol):
-    """Who keeps the staples."""
-
-    def watched(self) -> Iterable[Watched]: ...
-    def refresh(self, key: CacheKey) -> bool: ...
+_log = logging.getLogger("stapleproxy.keeper")
 
 
 class Admin:
-    """The pages."""
+    """The handlers. `refresher` None: nothing is fetched ahead; `control` None: nobody takes orders."""
 
-    def __init__(self, refresher: Keeping, metrics: Metrics, never_ready: Sequence[str] = ()) -> None:
-        """`never_ready`: reasons that no time will end."""
-        self._refresher = refresher
+    def __init__(
+        self,
+        status: Onlooker,
+        metrics: Metrics,
+        refresher: Refresher | None = None,
+        control: Control | None = None,
+        max_response_bytes: int = 65_536,
+    ) -> None:
+        self.max_response_bytes = max_response_bytes
+        self.status = status
         self._metrics = metrics
-        self._never_ready = never_ready
+        self._refresher = refresher
+        self._control = control
         self._turn = asyncio.Lock()
         """Of 10,000 certificates a page takes a second: in a thread, one at a time, so that refreshing goes on."""
 
-    def app(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_REQUEST_BYTES)
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._metrics_text)
-        app.router.add_get("/api/staples", self._staples)
-        app.router.add_get("/api/staples/{key}", self._staple)
-        app.router.add_post("/api/staples/{key}/refresh", self._refresh)
-        return app
+    def handlers(self, access: Access) -> Mapping[str, Callable[[web.Request], Awaitable[web.Response]]]:
+        """Give them by the names of the routes, for one door."""
+
+        async def status_page(request: web.Request) -> web.Response:
+            return await self._page(request, access)
+
+        return {
+            "page": status_page,
+            "healthz": self._healthz,
+            "readyz": self._readyz,
+            "metrics": self._metrics_text,
+            "status": self._all,
+            "staples": self._staples,
+            "staple": self._staple,
+            "response": self._response,
+            "refresh": self._refresh,
+            "put": self._put,
+            "generation": self._generation,
+            "reload": self._reload,
+            "stop": self._stop,
+            "openapi": self._openapi,
+        }
+
+    # --- to look at
+
+    async def _page(self, request: web.Request, access: Access) -> web.Response:
+        query = _query(request)
+        async with self._turn:
+            text = await asyncio.to_thread(
+                lambda: page(self.status.status(query), query, may_order=access.may(Right.ORDER))
+            )
+        return web.Response(
+            text=text, content_type=HTML, charset="utf-8", headers={"Content-Security-Policy": PAGE_POLICY}
+        )
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+        return answer(Health())
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        reasons = [*self._never_ready, *not_ready(self._refresher.watched(), datetime.now(UTC))]
-        return web.json_response({"ready": not reasons, "reasons": reasons}, status=503 if reasons else 200)
+        reasons = tuple(self.status.reasons())
+        return answer(Readiness(not reasons, reasons), 503 if reasons else 200)
 
     async def _metrics_text(self, _: web.Request) -> web.Response:
         async with self._turn:
             text = await asyncio.to_thread(self._metrics.text)
-        return web.Response(text=text, headers={"Content-Type": _METRICS_TYPE})
+        return web.Response(text=text, headers={"Content-Type": METRICS})
+
+    async def _all(self, request: web.Request) -> web.Response:
+        query = _query(request)
+        async with self._turn:
+            return await asyncio.to_thread(lambda: answer(self.status.status(query)))
 
     async def _staples(self, _: web.Request) -> web.Response:
         async with self._turn:
-            return await asyncio.to_thread(self._all_described)
-
-    def _all_described(self) -> web.Response:
-        now = datetime.now(UTC)
-        return _json({"staples": [described(each, now) for each in self._refresher.watched()]})
+            return await asyncio.to_thread(lambda: answer(Staples(tuple(self.status.certificates()))))
 
     async def _staple(self, request: web.Request) -> web.Response:
-        return _json(described(self._found(request), datetime.now(UTC)))
+        found = self.status.certificate(_key(request))
+        return answer(found) if found else _no_key()
+
+    async def _response(self, request: web.Request) -> web.Response:
+        key = _key(request)
+        der = self.status.response(key)
+        if der is None:
+            return _mistake(404, "nothing is stapled for it") if self.status.certificate(key) else _no_key()
+        attachment = f'attachment; filename="{key.hex()}.der"'
+        return web.Response(body=der, content_type=DER, headers={"Content-Disposition": attachment})
+
+    async def _generation(self, _: web.Request) -> web.Response:
+        found = self.status.generation()
+        return answer(found) if found else _mistake(503, "the master says nothing")
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return web.json_response(description(), dumps=lambda document: json.dumps(document, indent=2) + "\n")
+
+    # --- orders
 
     async def _refresh(self, request: web.Request) -> web.Response:
-        watched = self._found(request)
-        if not self._refresher.refresh(watched.identity.cache_key):
-            return _json({"error": "it is being asked for already, or no responder is known for it"}, 409)
-        return _json({"refreshing": watched.identity.label}, 202)
+        refresher, watched = self._found(request)
+        if not refresher.refresh(watched.identity.cache_key):
+            return _mistake(409, "it is being asked for already, or no responder is known for it")
+        return answer(Refreshing(watched.identity.label), 202)
 
-    def _found(self, request: web.Request) -> Watched:
+    async def _put(self, request: web.Request) -> web.Response:
+        refresher, watched = self._found(request)
+        if watched.issuer is None:
+            return _mistake(409, "the issuer's certificate has not been fetched yet, and nothing can be judged without")
         try:
-            key = CacheKey(bytes.fromhex(request.match_info["key"]))
-        except ValueError:
-            key = CacheKey(b"")
-        for watched in self._refresher.watched():
-            if watched.identity.cache_key == key:
-                return watched
-        what = json.dumps({"error": "no certificate has this key: /api/staples lists them"})
-        raise web.HTTPNotFound(text=what, content_type="application/json")
+            async with asyncio.timeout(_BODY_WITHIN_S):
+                der = await request.read()
+        except TimeoutError:
+            return _mistake(408, f"the response did not come within {_BODY_WITHIN_S:g} s")
+        except web.HTTPRequestEntityTooLarge:
+            what = f"it is longer than stapling.max_response_bytes, {self.max_response_bytes}"
+            return answer(Refused(what, Reason.TOO_LARGE), 413)
+        try:
+            staple = refresher.offer(watched, der, "the admin interface")
+        except StapleRejected as refusal:
+            return answer(Refused(refusal.detail, refusal.reason), 422)
+        if watched.newest is not staple:
+            return _mistake(409, "the cache does not take it: it is too small for a response of this length")
+        found = self.status.certificate(watched.identity.cache_key)
+        assert found is not None  # it is watched
+        return answer(found)
+
+    def _found(self, request: web.Request) -> tuple[Refresher, Watched]:
+        key = _key(request)
+        watched = self.status.watched(key)
+        if self._refresher and watched:
+            return self._refresher, watched
+        if self.status.certificate(key):
+            raise RefusedError(_mistake(409, _AS_IN_APACHE))
+        raise RefusedError(_no_key())
+
+    async def _reload(self, _: web.Request) -> web.Response:
+        return self._order("reload")
+
+    async def _stop(self, _: web.Request) -> web.Response:
+        return self._order("stop")
+
+    def _order(self, order: Order) -> web.Response:
+        if self._control is None or not self._control.ask(order):
+            return _mistake(503, "the master takes no orders now: try again")
+        _log.info("%s ordered by the admin socket", order)
+        return answer(Ordered(order), 202)
 
 
-@asynccontextmanager
-async def serving(admin: Admin, sock: socket.socket | None) -> AsyncIterator[None]:
-    """Serve the pages on a socket that listens; None: nowhere."""
-    if sock is None:
-        yield
-        return
-    runner = web.AppRunner(admin.app(), access_log=None, shutdown_timeout=1.0, keepalive_timeout=_KEPT_ALIVE_S)
-    await runner.setup()
-    http = runner.server
-    assert http is not None  # it was set up
+class RefusedError(Exception):
+    """Ends a handler with this answer."""
 
-    def answering() -> asyncio.Protocol:
-        for oldest in http.connections[: -(MAX_CONNECTIONS - 1)]:
-            oldest.force_close()
-        return http()
+    def __init__(self, response: web.Response) -> None:
+        super().__init__(response.status)
+        self.response = response
 
-    # The backlog bounds how many are taken in one turn of the loop.
-    listening = await asyncio.get_running_loop().create_server(answering, sock=sock, backlog=MAX_CONNECTIONS)
+
+def answer(value: object, status: int = 200) -> web.Response:
+    """Answer with JSON."""
+    return web.Response(body=to_json(value), status=status, content_type=JSON)
+
+
+def _mistake(status: int, what: str) -> web.Response:
+    return answer(Mistake(what), status)
+
+
+def _query(request: web.Request) -> Query:
     try:
-        yield
-    finally:
-        listening.close()
-        await runner.cleanup()
+        return read_query(request.query.items())
+    except WrongQueryError as error:
+        raise RefusedError(_mistake(400, str(error))) from None
 
 
-def not_ready(watched: Iterable[Watched], now: datetime) -> list[str]:
-    """List why this front is not ready: certificates that say must-staple and have nothing to staple."""
-    return [
-        f"{each.identity.label}: it says must-staple, and there is no response to staple"
-        for each in watched
-        if each.identity.must_staple and each.held(now) is None
-    ]
+def _no_key() -> web.Response:
+    return _mistake(404, "no certificate that is stapled has this key: /api/staples lists them")
 
 
-def described(watched: Watched, now: datetime) -> dict[str, object]:
-    """Say how it stands with one certificate; times in RFC 3339, null: none."""
-    newest, held = watched.newest, watched.held(now)
-    return {
-        "key": watched.identity.cache_key.hex(),
-        "certificate": watched.identity.label,
-        "names": list(watched.certificate.names),
-        "serial": f"{watched.identity.leaf.serial_number:x}",
-        "must_staple": watched.identity.must_staple,
-        "responders": list(watched.certificate.responder_urls),
-        "status": str(newest.status) if newest else None,
-        "this_update": _time(newest.this_update if newest else None),
-        "next_update": _time(newest.next_update if newest else None),
-        "stapled_until": _time(held.serve_until if held else None),
-        "next_attempt": _time(None if watched.due_s is None else datetime.fromtimestamp(watched.due_s, UTC)),
-        "successes": watched.successes,
-        "failures": watched.failures,
-        "troubles": [trouble._asdict() for trouble in watched.troubles],
-    }
-
-
-def _time(moment: datetime | None) -> str | None:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else None
-
-
-def _json(document: object, status: int = 200) -> web.Response:
-    return web.json_response(document, status=status, dumps=lambda value: json.dumps(value, indent=2) + "\n")
+def _key(request: web.Request) -> CacheKey:
+    """Read the key; one that cannot be is nobody's."""
+    try:
+        return CacheKey(bytes.fromhex(request.match_info["key"]))
+    except ValueError:
+        return CacheKey(b"")

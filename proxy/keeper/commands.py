@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, NoReturn
 
 from proxy.keeper.reporter import Observer
+from proxy.log import about
 
 if TYPE_CHECKING:
     import logging
@@ -78,7 +79,9 @@ class Commands(Observer):
                 self._log.exception("on_event: telling %s of %s broke", event.kind, event.certificate)
                 continue
             if trouble:
-                self._log.warning("on_event: %s of %s: %s %s", event.kind, event.certificate, self._command[0], trouble)
+                extra = about(certificate=event.certificate)
+                what = "on_event: %s of %s: %s %s"
+                self._log.warning(what, event.kind, event.certificate, self._command[0], trouble, extra=extra)
 
     async def _tell(self, event: Event) -> str:
         """Run the command once; what went wrong, empty: nothing did."""

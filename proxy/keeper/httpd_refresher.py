@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from proxy.httpd import tell
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from proxy.cache.writer import CacheWriter
     from proxy.httpd import Table
     from proxy.identity import CacheKey
-    from proxy.inline import Wire
+    from proxy.inline import Inline
     from proxy.keeper.reporter import Observer
-    from proxy.keeper.watched import Watched
     from proxy.ocsp.httpd import Stored
     from proxy.ocsp.httpd_check import Response
     from proxy.ocsp.httpd_notes import Note
@@ -35,19 +35,17 @@ _log = logging.getLogger("stapleproxy.httpd")
 
 
 class HttpdRefresher:
-    """Answers the workers on `wires`. `clock` gives the wall clock's seconds."""
+    """Answers the workers of all `inlines`, each by its own table. `clock` gives the wall clock's seconds."""
 
     def __init__(
         self,
-        table: Table,
+        inlines: Sequence[Inline],
         reader: CacheReader,
         writer: CacheWriter,
-        wires: Sequence[Wire],
         observer: Observer,
         clock: Callable[[], float] = time.time,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._table = table
         self._reader = reader
         self._writer = writer
         self._observer = observer
@@ -56,30 +54,27 @@ class HttpdRefresher:
         """What the site is called in the log whose client is being answered."""
         self._fetcher = HttpdFetcher(lambda note: self._tell([note]))
         # Bounded: a worker has no more than inline.MAX_WAITING questions open.
-        self._queue: asyncio.Queue[tuple[Answerer, Question]] = asyncio.Queue()
-        self._answerers = [Answerer(wire, loop, lambda *each: self._queue.put_nowait(each)) for wire in wires]
+        self._queue: asyncio.Queue[tuple[Table, Answerer, Question]] = asyncio.Queue()
+        self._answerers = [
+            Answerer(wire, loop, partial(self._ask, inline.table)) for inline in inlines for wire in inline.wires
+        ]
 
     async def run(self) -> NoReturn:
         """Answer for ever; cancel to stop."""
         while True:
-            answerer, question = await self._queue.get()
+            table, answerer, question = await self._queue.get()
             try:
-                decision = await self._decide(question)
+                decision = await self._decide(table, question)
             except Exception:  # noqa: BLE001  it would be asked again of each keeper to come, and end all of them
                 _log.exception("nothing is stapled for a client: this is a bug in stapleproxy")
                 decision = Decision(Outcome.NONE, b"")
             answerer.answer(question, decision.outcome, decision.staple)
 
-    def watched(self) -> Iterable[Watched]:
-        """None: what a fetch has brought is in the cache, and nowhere else."""
-        return ()
+    def _ask(self, table: Table, answerer: Answerer, question: Question) -> None:
+        self._queue.put_nowait((table, answerer, question))
 
-    def refresh(self, _key: CacheKey) -> bool:
-        """Not possible: which site's settings it should go by, only a client tells."""
-        return False
-
-    async def _decide(self, question: Question) -> Decision:
-        table, key = self._table, question.key
+    async def _decide(self, table: Table, question: Question) -> Decision:
+        key = question.key
         self._name = table.name(question.site)
         certificate, rules = table.certificates[key], table.rules[question.site]
         now_s = self._clock()
@@ -90,7 +85,7 @@ class HttpdRefresher:
             return held
         self._tell([(3238,), (1938,)])
         try:
-            response = await self._fetch(question)
+            response = await self._fetch(table, question)
         except UnusableUriError as error:
             self._tell([error.note, *end_notes(Outcome.FATAL)])
             return Decision(Outcome.FATAL, b"")
@@ -105,11 +100,11 @@ class HttpdRefresher:
     def _tell(self, notes: Iterable[Note]) -> None:
         tell(notes, self._name)
 
-    async def _fetch(self, question: Question) -> Response | None:
+    async def _fetch(self, table: Table, question: Question) -> Response | None:
         key = question.key
-        settings = self._table.rules[question.site].settings
-        to = target(self._table.uri(key, question.site))
-        request = ocsp_request(self._table.certificates[key].cert_id, question.extensions)
+        settings = table.rules[question.site].settings
+        to = target(table.uri(key, question.site))
+        request = ocsp_request(table.certificates[key].cert_id, question.extensions)
         began_s, outcome = time.monotonic(), "no-answer"
         try:
             response = await self._fetcher.fetch(to, request, Way(settings.responder_timeout_s, settings.http_proxy))

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import time
 import warnings
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -17,22 +18,29 @@ from proxy.cache.layout import MAX_READERS, parse_argument
 from proxy.cache.reader import CacheReader
 from proxy.cache.writer import CacheWriter
 from proxy.forecast import forecasts
-from proxy.keeper.admin import Admin, serving
+from proxy.keeper.admin import Admin
+from proxy.keeper.admin_access import Access
+from proxy.keeper.admin_serving import Door, serving
 from proxy.keeper.commands import Commands
 from proxy.keeper.fetch import Fetcher
 from proxy.keeper.httpd_refresher import HttpdRefresher
 from proxy.keeper.issuers import Issuers
 from proxy.keeper.metrics import Metrics
+from proxy.keeper.onlooker import Onlooker
 from proxy.keeper.refresher import Refresher
 from proxy.keeper.reporter import Observers
+from proxy.keeper.responders import Responders
 from proxy.keeper.staple_files import StapleFiles
+from proxy.settings.values import ListenAddress
 from proxy.sites import NotStapled, stapled_certificates, why_not_stapled
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Coroutine, Sequence
 
+    from proxy.admindoors import AdminDoors
     from proxy.cache.segment import Segment
+    from proxy.control import Bulletin, Control
+    from proxy.counters import Counters
     from proxy.demand import Demands
     from proxy.inline import Inline
     from proxy.settings.model import Settings, StaplingSettings
@@ -46,23 +54,29 @@ def run(
     settings: Settings,
     segment: Segment,
     demands: Demands,
-    admin_socket: socket.socket | None,
+    doors: AdminDoors,
     life_fd: int,
     ready_fd: int,
-    inline: Inline | None = None,
+    control: Control,
+    bulletin: Bulletin,
+    counters: Counters,
+    inlines: Sequence[Inline] = (),
 ) -> int:
     """Keep the cache in `segment` filled, until SIGTERM, or until `life_fd` says that the master is gone; the status.
 
-    `demands` and what comes by `admin_socket`, if there is one, are answered meanwhile.
-    One byte is written to `ready_fd` when the first round of fetches is over, or its time is. With `inline` nothing is
-    fetched but what a worker asks for.
+    `demands` and what comes by `doors` are answered meanwhile.
+    One byte is written to `ready_fd` when the first round of fetches is over, or its time is. With `inlines` nothing is
+    fetched but what a worker asks for. `control` and `bulletin` are the ways to the master and from it; `counters` have
+    what the workers count.
     """
     # cryptography warns of what servers need not mind: odd serial numbers and names in what responders send.
     warnings.simplefilter("ignore", UserWarning)
-    if inline:
-        asyncio.run(_serve_inline(segment, inline, admin_socket, life_fd, ready_fd))
+    if inlines:
+        asyncio.run(
+            _serve_inline(sites, settings, segment, inlines, doors, life_fd, ready_fd, control, bulletin, counters)
+        )
     else:
-        asyncio.run(_serve(sites, settings, segment, demands, admin_socket, life_fd, ready_fd))
+        asyncio.run(_serve(sites, settings, segment, demands, doors, life_fd, ready_fd, control, bulletin, counters))
     return 0
 
 
@@ -71,9 +85,12 @@ async def _serve(
     settings: Settings,
     segment: Segment,
     demands: Demands,
-    admin_socket: socket.socket | None,
+    doors: AdminDoors,
     life_fd: int,
     ready_fd: int,
+    control: Control,
+    bulletin: Bulletin,
+    counters: Counters,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = _stop_event(life_fd)
@@ -81,9 +98,10 @@ async def _serve(
         stapling = settings.stapling
         fetcher = await stack.enter_async_context(Fetcher(stapling))
         issuers = _issuers(fetcher, stapling)
-        metrics = Metrics(segment)
+        metrics = Metrics(segment, counters, bulletin)
         commands = Commands(stapling.on_event, stapling.on_event_timeout_s, _log)
-        observer = Observers(metrics, commands) if stapling.on_event else metrics
+        responders = Responders(time.time)
+        observer = Observers(metrics, responders, *([commands] if stapling.on_event else []))
         refresher = Refresher(
             [_with_known_issuer(each, issuers) for each in stapled_certificates(sites, settings)],
             stapling,
@@ -102,22 +120,48 @@ async def _serve(
                 refresher.demand(key)
 
         loop.add_reader(demands.reading_fd, on_demand)
-        await stack.enter_async_context(serving(Admin(refresher, metrics, never_ready(sites, settings)), admin_socket))
+        reasons = never_ready(sites, settings)
+        status = Onlooker(
+            sites, settings, segment, refresher.watched(), responders, reasons, bulletin=bulletin, counters=counters
+        )
+        admin = Admin(status, metrics, refresher, control, stapling.max_response_bytes)
+        await stack.enter_async_context(serving(admin, _guarded(doors, settings)))
         await _until(stop, _work(refresher, files, commands, ready_fd))
 
 
 async def _serve_inline(
-    segment: Segment, inline: Inline, admin_socket: socket.socket | None, life_fd: int, ready_fd: int
+    sites: Sequence[LoadedSite],
+    settings: Settings,
+    segment: Segment,
+    inlines: Sequence[Inline],
+    doors: AdminDoors,
+    life_fd: int,
+    ready_fd: int,
+    control: Control,
+    bulletin: Bulletin,
+    counters: Counters,
 ) -> None:
     stop = _stop_event(life_fd)
-    metrics = Metrics(segment)
+    metrics, responders = Metrics(segment, counters, bulletin), Responders(time.time)
     # Hits and misses are counted by the reader's number: the last one is no worker's.
     reader = CacheReader(segment, MAX_READERS - 1)
-    refresher = HttpdRefresher(inline.table, reader, CacheWriter(segment), inline.wires, metrics)
-    async with serving(Admin(refresher, metrics), admin_socket):
+    refresher = HttpdRefresher(inlines, reader, CacheWriter(segment), Observers(metrics, responders))
+    table = inlines[0].table
+    status = Onlooker(sites, settings, segment, (), responders, table=table, bulletin=bulletin, counters=counters)
+    async with serving(Admin(status, metrics, control=control), _guarded(doors, settings)):
         os.write(ready_fd, b"r")
         os.close(ready_fd)
         await _until(stop, refresher.run())
+
+
+def _guarded(doors: AdminDoors, settings: Settings) -> list[Door]:
+    """Say who may do what at each door, and in the log where those are that have no name in a file system."""
+    for sock in doors.tcp:
+        host, port = sock.getsockname()[:2]
+        _log.info("the admin interface is at http://%s/", ListenAddress(host, port))
+    by_tcp = Access.by_tcp(settings.admin, doors.token)
+    unix = [Door(doors.unix, Access(is_unix=True))] if doors.unix else []
+    return [*unix, *(Door(sock, by_tcp) for sock in doors.tcp)]
 
 
 def _stop_event(life_fd: int) -> asyncio.Event:

@@ -24,6 +24,7 @@ from proxy.keeper.lanes import Lanes
 from proxy.keeper.reporter import Observer, Reporter
 from proxy.keeper.shelf import Shelf
 from proxy.keeper.watched import Trouble, Watched
+from proxy.log import about
 from proxy.ocsp import policy
 from proxy.ocsp.response import Rules
 from proxy.sites import responder_address
@@ -140,13 +141,13 @@ class Refresher:
         if watched := self._watched.get(CacheKey(key)):
             self._shelf.bring_back(watched, self._now())
 
-    def offer(self, watched: Watched, der: bytes) -> Staple:
-        """Take a response that the operator gave; raises StapleRejected."""
+    def offer(self, watched: Watched, der: bytes, source: str = "the operator") -> Staple:
+        """Take a response that the operator gave, and say from where in the log; raises StapleRejected."""
         before = watched.newest
         now = self._now()
         staple = self._shelf.offer(watched, der, now, by_hand=True)
         due = policy.next_refresh(staple, now, self._jitter(), self._pace) if watched.due_s is not None else None
-        self._reporter.accepted(watched, before, staple, "", now, due)
+        self._reporter.accepted(watched, before, staple, "", now, due, source)
         if due is not None:
             self._unasked.discard(watched.identity.cache_key)
             self._schedule(watched, due)
@@ -212,7 +213,9 @@ class Refresher:
     def _begin_round(self, watched: Watched) -> None:
         watched.due_s = None
         if self._now() > watched.identity.leaf.not_valid_after_utc:
-            self._log.warning("%s: the certificate has expired: no staple is fetched any more", watched.identity.label)
+            label = watched.identity.label
+            extra = about(certificate=label, reasons=[Reason.CERTIFICATE_EXPIRED])
+            self._log.warning("%s: the certificate has expired: no staple is fetched any more", label, extra=extra)
             self._unasked.discard(watched.identity.cache_key)
             self._over.add(watched.identity.cache_key)
             return

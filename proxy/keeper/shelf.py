@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.errors import Reason, StapleRejected
+from proxy.log import about
 from proxy.ocsp import policy
 from proxy.ocsp.response import CertStatus, require_good, require_nonce, verify
 
@@ -104,7 +105,8 @@ class Shelf:
                 self._withdraw(watched, staple, now)
             elif refusal.reason is not Reason.NOT_YET_VALID:  # that one is good in a while, or when the clock is right
                 self.cache.remove(key)
-            self._log.info("%s: the stored response is not stapled: %s", watched.identity.label, refusal)
+            extra = about(certificate=watched.identity.label, reasons=[refusal.reason])
+            self._log.info("%s: the stored response is not stapled: %s", watched.identity.label, refusal, extra=extra)
             return None
         if entry.serve_until_s != staple.serve_until.timestamp() and not self._publish(watched, staple, now):
             return None
@@ -122,7 +124,8 @@ class Shelf:
         try:
             self.cache.put(watched.identity.cache_key, staple.der, staple.serve_until.timestamp(), now.timestamp())
         except ValueError as error:
-            self._log.warning("%s: the cache does not take the staple: %s", watched.identity.label, error)
+            extra = about(certificate=watched.identity.label)
+            self._log.warning("%s: the cache does not take the staple: %s", watched.identity.label, error, extra=extra)
             return False
         return True
 

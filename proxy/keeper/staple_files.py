@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from proxy.errors import Reason, StapleRejected
 from proxy.keeper.events import EventKind, event_of
 from proxy.keeper.watched import Trouble
+from proxy.log import about
 from proxy.staplefile import Mark, read_marked
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class StapleFiles:
             return
         file.trouble = ""
         try:
-            self._refresher.offer(file.watched, der)
+            self._refresher.offer(file.watched, der, f"the file {file.path}")
         except StapleRejected as refusal:
             self._refused(file, refusal, is_first=is_first)
 
@@ -110,7 +111,8 @@ class StapleFiles:
         if why != file.trouble:
             file.trouble = why
             what = "%s: the staple file %s cannot be read: %s; %s"
-            self._log.warning(what, file.watched.identity.label, file.path, why, self._lasting(file.watched))
+            label = file.watched.identity.label
+            self._log.warning(what, label, file.path, why, self._lasting(file.watched), extra=about(certificate=label))
 
     def _refused(self, file: _File, refusal: StapleRejected, *, is_first: bool) -> None:
         label = file.watched.identity.label
@@ -119,7 +121,8 @@ class StapleFiles:
             self._log.info("%s: the cache has a newer response than the staple file %s", label, file.path)
             return
         what = "%s: the staple file %s is not stapled: %s; %s"
-        self._log.warning(what, label, file.path, refusal, self._lasting(file.watched))
+        extra = about(certificate=label, reasons=[refusal.reason])
+        self._log.warning(what, label, file.path, refusal, self._lasting(file.watched), extra=extra)
         trouble = Trouble(str(file.path), refusal.reason, refusal.detail)
         self._observer.happened(event_of(EventKind.REFUSED, file.watched, self._now(), [trouble]))
 

@@ -55,6 +55,8 @@ class Right:
     tls: TlsSettings | None
     issuers: dict[int, IssuerStapling]
     """Those without a mistake, by their index."""
+    is_as_in_apache: bool
+    """The profile is one of Apache's."""
 
 
 def build(data: Mapping[str, object], *, folder: Path) -> Settings:
@@ -85,7 +87,9 @@ def what_is_right(data: Mapping[str, object], *, folder: Path) -> Right:
     for index, table in enumerate(_entries(stapling.get("issuer")) if isinstance(stapling, dict) else ()):
         if right := _without_mistakes(IssuerStapling, table):
             issuers[index] = _absolute_issuer(right, folder)
-    return Right(sites, files, _without_mistakes(TlsSettings, data.get("tls", {})), issuers)
+    is_as_in_apache = isinstance(stapling, dict) and stapling.get("profile", "prefetch") != "prefetch"
+    tls = _without_mistakes(TlsSettings, data.get("tls", {}))
+    return Right(sites, files, tls, issuers, is_as_in_apache=is_as_in_apache)
 
 
 def range_text(field: FieldInfo) -> str:
@@ -267,14 +271,18 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
         argument = f"shmcb:{folder / cache.path}({cache.size_bytes})"
         stapling = stapling.model_copy(update={"cache": argument})
     issuers = tuple(_absolute_issuer(each, folder) for each in settings.stapling.issuer)
-    socket, acme_folder = settings.admin.socket, settings.redirect.acme_folder
+    admin, acme_folder = settings.admin, settings.redirect.acme_folder
+    admin_files = {
+        "socket": admin.socket and folder / admin.socket,
+        "token_file": admin.token_file and folder / admin.token_file,
+    }
     access_log = settings.access_log
     if access_log.path and str(access_log.path) != STDOUT:
         access_log = access_log.model_copy(update={"path": folder / access_log.path})
     return settings.model_copy(
         update={
             "stapling": stapling.model_copy(update={"issuer": issuers}),
-            "admin": settings.admin.model_copy(update={"socket": socket and folder / socket}),
+            "admin": admin.model_copy(update=admin_files),
             "redirect": settings.redirect.model_copy(update={"acme_folder": acme_folder and folder / acme_folder}),
             "access_log": access_log,
             "site": tuple(_absolute_site(each, folder) for each in settings.site),

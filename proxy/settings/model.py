@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from proxy.cache.layout import Eviction
+from proxy.settings.admin import AdminSettings
 from proxy.settings.base import Model, ordered
 from proxy.settings.http import HttpSettings
 from proxy.settings.limits import AccessLogSettings, LimitSettings
@@ -20,6 +21,7 @@ from proxy.settings.rewriting import SiteRewriting
 from proxy.settings.stapling_httpd import HttpdStapling, Profile, SiteHttpdStapling
 from proxy.settings.upstreams import Balance, Routes, SiteHealth, Upstreams
 from proxy.settings.values import (
+    AccountName,
     Algorithms,
     CacheText,
     Command,
@@ -34,7 +36,6 @@ from proxy.settings.values import (
     OnMissing,
     OnRevoked,
     Seconds,
-    UnixPath,
     Whole,
 )
 
@@ -172,11 +173,14 @@ class SiteStapling(Model):
     httpd: SiteHttpdStapling = Field(SiteHttpdStapling(), description="see the table")
 
 
-class AdminSettings(Model):
-    """Where the keeper tells how it stands, and takes orders. Whoever may open the socket may use it."""
+class ReloadSettings(Model):
+    """What is read again without being told to."""
 
-    socket: UnixPath | None = Field(
-        None, description="path of a Unix socket, mode 0600: /metrics, /readyz, /api/staples"
+    watch_certificates_s: Number = Field(
+        0,
+        ge=0,
+        le=86_400,
+        description="how often to look whether certificates or keys were replaced, to reload then; 0: never",
     )
 
 
@@ -217,8 +221,15 @@ class Settings(Model):
         description="where to accept connections: HOST:PORT, or :PORT for every address of this machine",
     )
     workers: Whole = Field(0, ge=0, le=256, description="worker processes; 0: one for each CPU")
+    user: AccountName | None = Field(
+        None, description="user that keeper and workers become when this is started as root; unset: they stay root"
+    )
+    group: AccountName | None = Field(None, description="group that they become; unset: the user's own")
     drain_timeout_s: Seconds = Field(30, description="how long open requests may take after SIGTERM")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["auto", "human", "json"] = Field(
+        "auto", description="lines for people, or JSON for programs; auto: as the place of the log has it"
+    )
     tls: TlsSettings = Field(TlsSettings(), description="see the table")
     stapling: StaplingSettings = Field(StaplingSettings(), description="see the table")
     http: HttpSettings = Field(HttpSettings(), description="see the table")
@@ -227,6 +238,7 @@ class Settings(Model):
     tcp: TcpSettings = Field(TcpSettings(), description="see the table")
     proxy_protocol: ProxyProtocolSettings = Field(ProxyProtocolSettings(), description="see the table")
     redirect: RedirectSettings = Field(RedirectSettings(), description="see the table")
+    reload: ReloadSettings = Field(ReloadSettings(), description="see the table")
     admin: AdminSettings = Field(AdminSettings(), description="see the table")
     site: tuple[Site, ...] = Field(min_length=1, description="one table each")
 

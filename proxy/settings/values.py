@@ -32,6 +32,8 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./()-]{1,60}")
 """A path where shmcb:PATH belongs; a pasted secret has other characters, or more of them."""
 
 
+_ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,255}\$?")
+
 Network = IPv4Network | IPv6Network
 
 
@@ -195,6 +197,13 @@ def _check_command(command: tuple[str, ...]) -> tuple[str, ...]:
     return command
 
 
+def _check_account(name: str) -> str:
+    # As useradd(8) and groupadd(8) take them, and a little more: numbers, and the DOMAIN\\name of a directory.
+    if not _ACCOUNT.fullmatch(name):
+        raise ValueError('must be the name or the number of a user or a group, such as "www-data"')
+    return name
+
+
 def _check_addresses(addresses: tuple[ListenAddress, ...]) -> tuple[ListenAddress, ...]:
     # Found here and not when it is bound, so that `check` tells it too. Port 0 is another port each time.
     counts = Counter(each for each in addresses if each.port)
@@ -211,6 +220,7 @@ TrustedNetwork = Annotated[Network, PlainValidator(_parse_network)]
 UnixPath = Annotated[FileName, AfterValidator(_check_unix_path)]
 Command = Annotated[tuple[Annotated[str, Field(strict=True)], ...], AfterValidator(_check_command)]
 HostName = Annotated[str, AfterValidator(host_name)]
+AccountName = Annotated[str, Field(strict=True), AfterValidator(_check_account)]
 # Strict: "4" is no number and 1 is not true, as everywhere in TOML.
 Flag = Annotated[bool, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]

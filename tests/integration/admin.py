@@ -24,11 +24,21 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def ask(path: Path, target: str, method: str = "GET") -> tuple[int, str]:
     """One request; status and body."""
+    status, body = _ask(path, target, method)
+    return status, body.decode()
+
+
+def ask_bytes(path: Path, target: str) -> bytes:
+    """The body of what is no text."""
+    return _ask(path, target, "GET")[1]
+
+
+def _ask(path: Path, target: str, method: str) -> tuple[int, bytes]:
     connection = _UnixConnection(path)
     try:
         connection.request(method, target)
         answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        return answer.status, answer.read()
     finally:
         connection.close()
 

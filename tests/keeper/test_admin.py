@@ -1,8 +1,10 @@
-"""What the keeper tells on its Unix socket, and does when told."""
+"""What the keeper tells at its doors, and does when told."""
 
 from __future__ import annotations
 
 import asyncio
+import http.client
+import json
 import socket
 import stat
 from contextlib import asynccontextmanager
@@ -12,26 +14,53 @@ import aiohttp
 import pytest
 from aiohttp import web
 from keeper.responders import responder, until
-from keeper.world import ONE, TWO, key, stapled
+from keeper.world import HOUR, NOW, ONE, TWO, key, sites_of, stapled
+from openapi_spec_validator import OpenAPIV31SpecValidator
 from prometheus_client.parser import text_string_to_metric_families
 
+from proxy.control import Bulletin, Control
 from proxy.errors import StartError
-from proxy.keeper.admin import MAX_CONNECTIONS, Admin, serving
+from proxy.keeper import admin_serving
+from proxy.keeper.admin import Admin
+from proxy.keeper.admin_access import Access
+from proxy.keeper.admin_routes import ROUTES
+from proxy.keeper.admin_serving import MAX_CONNECTIONS, Door, serving
 from proxy.keeper.metrics import Metrics
+from proxy.keeper.onlooker import Onlooker
+from proxy.keeper.reporter import Observers
+from proxy.keeper.responders import Responders
 from proxy.listening import open_unix
+from proxy.settings.admin import AdminSettings
+
+NEWS = {"generation": 3, "started": "2026-01-02T03:04:05Z", "reloads": 2, "master_pid": 7, "config": "/etc/a.toml"}
+NEWS |= {"last_reload": {"at": "2026-01-03T03:04:05Z", "ok": False, "mistakes": ["listen: is missing"]}}
+TOKEN = "a-token-of-enough-characters"
+
+
+def listening():
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    return sock
 
 
 @asynccontextmanager
-async def admin(world, segment, folder, *certificates):
-    """A refresher that was warmed up, and a client of its socket."""
-    metrics = world.heard = Metrics(segment)
+async def admin(world, segment, folder, *certificates, tcp=None, control=None):
+    """A refresher that was warmed up, and a client of its Unix socket; `tcp`: the settings of a second door."""
+    metrics, responders = Metrics(segment), Responders(world.clock)
+    world.heard = Observers(metrics, responders)
     path = folder / "admin.sock"
     async with world.refresher(*certificates) as refresher:
         metrics.tell_of(refresher.watched)
         await refresher.warm_up()
         work = asyncio.create_task(refresher.run())
+        sites, settings = sites_of(*certificates)
+        status = Onlooker(sites, settings, segment, refresher.watched(), responders, bulletin=Bulletin(NEWS))
+        doors = [Door(open_unix(path), Access(is_unix=True))]
+        if tcp is not None:
+            world.tcp = listening()
+            doors.append(Door(world.tcp, tcp))
         async with (
-            serving(Admin(refresher, metrics), open_unix(path)),
+            serving(Admin(status, metrics, refresher, control), doors),
             aiohttp.ClientSession("http://admin", connector=aiohttp.UnixConnector(str(path))) as session,
         ):
             yield session
@@ -191,3 +220,222 @@ def test_what_is_not_ours_is_left_alone(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
     with pytest.raises(StartError, match="cannot be made"):
         open_unix(tmp_path / "no" / "a.sock")
+
+
+def test_what_is_stapled_can_be_fetched_and_set(world, segment, tmp_path):
+    """A response that is put there is stapled at once, and what is worse than the one held is refused with its code."""
+
+    async def run():
+        async with responder(world.responder) as url, admin(world, segment, tmp_path, stapled(ONE, url)) as session:
+            page = f"/api/staples/{key(ONE).hex()}"
+            async with session.get(f"{page}/response") as answer:
+                assert answer.content_type == "application/ocsp-response"
+                assert await answer.read() == world.staple(ONE)
+
+            async def put(body):
+                async with session.put(page, data=body) as answer:
+                    return answer.status, await answer.json()
+
+            newer = world.responder.good(ONE, this_update=NOW, next_update=NOW + 90 * HOUR)
+            status, told = await put(newer)
+            assert (status, told["by_hand"], told["next_update"]) == (200, True, "2030-06-19T06:00:00Z")
+            assert world.staple(ONE) == newer
+            for body, expected in (
+                (world.responder.good(ONE, this_update=NOW - HOUR), "older-than-held"),
+                (world.responder.good(TWO), "certid-mismatch"),
+                (b"nonsense", "unparsable"),
+                (newer + b"x", "trailing-bytes"),
+            ):
+                status, told = await put(body)
+                assert (status, told["reason"]) == (422, expected)
+            status, told = await put(bytes(70_000))
+            assert (status, told["reason"]) == (413, "too-large")
+            assert world.staple(ONE) == newer
+            assert (await put(b""))[0] == 422
+            async with session.put(f"/api/staples/{'00' * 20}", data=newer) as answer:
+                assert answer.status == 404
+
+    asyncio.run(run())
+
+
+def test_a_response_that_is_put_there_is_replaced_by_the_next_that_is_not_older(world, segment, tmp_path):
+    async def run():
+        async with responder(world.responder) as url, admin(world, segment, tmp_path, stapled(ONE, url)) as session:
+            page = f"/api/staples/{key(ONE).hex()}"
+            async with session.put(page, data=world.responder.good(ONE, next_update=NOW + 90 * HOUR)) as answer:
+                put = await answer.json()
+            assert put["next_attempt"] == "2030-06-16T12:00:00Z"  # refresh_max_interval_s, as if it had been fetched
+            world.moment += 25 * HOUR
+            await until(lambda: world.responder.questions(ONE) == 2)
+            while (await get(session, page))[1]["by_hand"]:  # noqa: ASYNC110  nothing announces it; the test has a limit
+                await asyncio.sleep(0.01)
+            _, told = await get(session, page)
+            assert told["this_update"] == "2030-06-16T13:00:00Z"
+
+    asyncio.run(run())
+
+
+def test_orders_to_the_master(world, segment, tmp_path):
+    """They are passed on; how a reload has ended is read from what the master makes known."""
+
+    async def run():
+        control = Control()
+        async with admin(world, segment, tmp_path, stapled(ONE), control=control) as session:
+            for order in ("reload", "stop"):
+                async with session.post(f"/api/{order}") as answer:
+                    assert (answer.status, await answer.json()) == (202, {"ordered": order})
+                assert control.receive() == {order}
+            assert await get(session, "/api/reload") == (200, NEWS)
+
+    asyncio.run(run())
+
+
+def test_all_that_is_answered_is_described(world, segment, tmp_path):
+    """The description is right OpenAPI, and has each route with each status."""
+
+    async def run():
+        async with admin(world, segment, tmp_path, stapled(ONE)) as session:
+            _, found = await get(session, "/openapi.json")
+            OpenAPIV31SpecValidator(found).validate()
+            described = {(method, path) for path, item in found["paths"].items() for method in item}
+            assert described == {(route.method.lower(), route.path) for route in ROUTES}
+            status, told = await get(session, "/api/status")
+            assert status == 200
+            schemas = found["components"]["schemas"]
+            assert told.keys() == schemas["Status"]["properties"].keys()
+            assert told["sites"][0]["certificates"][0].keys() == schemas["Certificate"]["properties"].keys()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("query", "what"),
+    [("state=odd", "state must be"), ("limit=0", "limit must be"), ("sort=x", "sort must be"), ("x=1", "unknown")],
+)
+def test_a_wrong_query_is_told(world, segment, tmp_path, query, what):
+    async def run():
+        async with admin(world, segment, tmp_path, stapled(ONE)) as session:
+            for page in ("/", "/api/status"):
+                status, told = await get(session, f"{page}?{query}")
+                assert status == 400
+                assert what in told["error"]
+
+    asyncio.run(run())
+
+
+def test_what_is_not_there_is_told_in_json(world, segment, tmp_path):
+    """No such page, no such method, and paths that lead outside."""
+
+    async def run():
+        async with admin(world, segment, tmp_path, stapled(ONE), tcp=by_tcp()) as session:
+            for target in ("/nothing", "/api/staples/../../etc/passwd", "//", "/api/staples/%2e%2e", "/api//status"):
+                status, _, body = await asked(world, "GET", target)
+                assert (status, set(json.loads(body))) == (404, {"error"})
+            async with session.delete("/api/status") as answer:
+                assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD")
+                assert set(await answer.json()) == {"error"}
+
+    asyncio.run(run())
+
+
+def by_tcp(token=None, **settings):
+    return Access.by_tcp(AdminSettings(listen="127.0.0.1:1", **settings), token and token.encode())
+
+
+def asked(world, method, target, **headers):
+    """One request by TCP, with these headers and no others but Host; status, headers and body."""
+
+    def ask():
+        connection = http.client.HTTPConnection(*world.tcp.getsockname(), timeout=20)
+        try:
+            connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+            for name, value in {"Host": "localhost:1", "Content-Length": "0", **headers}.items():
+                if value is not None:
+                    connection.putheader(name, value)
+            connection.endheaders()
+            answer = connection.getresponse()
+            return answer.status, answer.msg, answer.read()
+        finally:
+            connection.close()
+
+    return asyncio.to_thread(ask)
+
+
+def test_without_a_token_tcp_tells_and_takes_no_orders(world, segment, tmp_path):
+    """Any user of the machine can reach it, and web pages in a browser on it may try."""
+
+    async def run():
+        control = Control()
+        async with (
+            responder(world.responder) as url,
+            admin(world, segment, tmp_path, stapled(ONE, url), tcp=by_tcp(), control=control),
+        ):
+            status, headers, _ = await asked(world, "GET", "/api/status")
+            assert status == 200
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["Cache-Control"] == "no-store"
+            assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+            order = {"Content-Type": "application/json"}
+            for target in (f"/api/staples/{key(ONE).hex()}/refresh", "/api/reload", "/api/stop"):
+                assert (await asked(world, "POST", target, **order))[0] == 403
+            assert (await asked(world, "PUT", f"/api/staples/{key(ONE).hex()}", **order))[0] == 403
+            assert (await asked(world, "GET", "/", Host="rebound.example:1"))[0] == 403
+            assert (await asked(world, "GET", "/", Host=None))[0] == 400
+            assert (await asked(world, "GET", "/api/status", Origin="http://evil.example"))[0] == 403
+            _, _, page = await asked(world, "GET", "/")
+            assert b"data-key=" not in page, "no button that would not work"
+            assert control.receive() == set()
+            assert world.responder.questions(ONE) == 1
+
+    asyncio.run(run())
+
+
+def test_with_a_token_tcp_takes_orders_but_none_of_the_master(world, segment, tmp_path, monkeypatch):
+    monkeypatch.setattr(admin_serving, "WRONG_TOKEN_PAUSE_S", 0.01)
+
+    async def run():
+        control = Control()
+        async with (
+            responder(world.responder) as url,
+            admin(world, segment, tmp_path, stapled(ONE, url), tcp=by_tcp(TOKEN), control=control),
+        ):
+            status, headers, _ = await asked(world, "GET", "/")
+            assert status == 401
+            assert [each.split()[0] for each in headers.get_all("WWW-Authenticate")] == ["Bearer", "Basic"]
+            for wrong in ("Bearer no", f"Bearer {TOKEN}x", "Basic !!!", f"Digest {TOKEN}", "Bearer \xff"):
+                assert (await asked(world, "GET", "/", Authorization=wrong))[0] == 401
+            assert (await asked(world, "GET", "/healthz"))[0] == 200
+            right = {"Authorization": f"Bearer {TOKEN}", "Host": "admin.example"}
+            assert (await asked(world, "GET", "/", **right))[0] == 200
+            refresh = f"/api/staples/{key(ONE).hex()}/refresh"
+            assert (await asked(world, "POST", refresh, **right))[0] == 415, "a form could have sent it"
+            right["Content-Type"] = "application/json"
+            assert (await asked(world, "POST", refresh, **right, Origin="http://evil.example"))[0] == 403
+            assert (await asked(world, "POST", refresh, **right, Origin="https://admin.example"))[0] == 202
+            assert (await asked(world, "POST", "/api/stop", **right))[0] == 403
+            assert control.receive() == set()
+
+    asyncio.run(run())
+
+
+def test_only_from_where_it_is_allowed(world, segment, tmp_path):
+    async def run():
+        access = by_tcp(TOKEN, allow=["192.0.2.0/24"])
+        async with admin(world, segment, tmp_path, stapled(ONE), tcp=access):
+            right = {"Authorization": f"Bearer {TOKEN}"}
+            assert (await asked(world, "GET", "/healthz", **right))[0] == 403
+
+    asyncio.run(run())
+
+
+def test_large_heads_are_refused(world, segment, tmp_path):
+    """One long header, many short ones, a long target: each is an answer, and the next request is served."""
+
+    async def run():
+        async with admin(world, segment, tmp_path, stapled(ONE), tcp=by_tcp()):
+            for headers in ({"X": "x" * 20_000}, {f"X-{n}": "x" for n in range(500)}):
+                assert (await asked(world, "GET", "/healthz", **headers))[0] == 400
+            assert (await asked(world, "GET", "/" + "x" * 20_000))[0] in {400, 414}
+            assert (await asked(world, "GET", "/healthz"))[0] == 200
+
+    asyncio.run(run())

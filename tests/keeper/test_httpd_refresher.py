@@ -19,7 +19,7 @@ from proxy.cache.segment import Segment
 from proxy.cache.writer import CacheWriter
 from proxy.httpd import Certificate, Table
 from proxy.identity import CacheKey
-from proxy.inline import MAX_STAPLE_BYTES, MAX_WAITING, Asker, Wire
+from proxy.inline import MAX_STAPLE_BYTES, MAX_WAITING, Asker, Inline, Wire
 from proxy.keeper.httpd_refresher import HttpdRefresher
 from proxy.keeper.reporter import Observer
 from proxy.ocsp.httpd import TRY_LATER, Rules
@@ -78,7 +78,9 @@ class World:
 
     def start(self) -> None:
         reader, writer = CacheReader(self.segment), CacheWriter(self.segment)
-        keeper = HttpdRefresher(self.table, reader, writer, self.wires, Observer(), lambda: self.now_s)
+        keeper = HttpdRefresher(
+            [Inline(self.table, self.wires)], reader, writer, Observer(), lambda: self.now_s
+        )
         self._task = asyncio.create_task(keeper.run())
 
     async def kill(self) -> None:

@@ -22,8 +22,8 @@ from proxy.identity import CacheKey, Identity
 from proxy.keeper.fetch import Fetcher
 from proxy.keeper.refresher import Refresher
 from proxy.keeper.reporter import Observer
-from proxy.settings.model import StaplingSettings
-from proxy.sites import StapledCertificate
+from proxy.settings.model import Settings, StaplingSettings
+from proxy.sites import LoadedSite, StapledCertificate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -45,6 +45,22 @@ def stapled(leaf: Party, *urls: str, must_staple: bool = False, **more) -> Stapl
     names = ("x.example",)
     identity = Identity(label, leaf.cert, (CA.cert,), CA.cert, leaf.key, names, urls, must_staple, key(leaf))
     return StapledCertificate(identity, urls, names, **more)
+
+
+def sites_of(*certificates: StapledCertificate) -> tuple[tuple[LoadedSite, ...], Settings]:
+    """A site for each certificate, as a configuration has it."""
+    tables = [
+        {
+            "names": list(each.names),
+            "upstream": "http://127.0.0.1:1",
+            "certificate": [{"chain": "chain.pem", "key": "key.pem"}],
+            "stapling": {"responder_url": each.responder_urls[0]} if each.responder_urls else {},
+        }
+        for each in certificates
+    ]
+    settings = Settings.model_validate({"site": tables})
+    pairs = zip(settings.site, certificates, strict=True)
+    return tuple(LoadedSite(site, (each.identity,), each.names) for site, each in pairs), settings
 
 
 class Heard(Observer):
