@@ -68,15 +68,18 @@ def rows(entries: Iterable[Entry], known: Mapping[bytes, Known]) -> list[Row]:
     return [*configured, *sorted(others, key=lambda row: row.key)]
 
 
-def find(all_rows: Iterable[Row], name: str) -> list[Row]:
-    """Find responses by a server name, by the serial number, or by the key, of which the beginning will do."""
+def find(all_rows: Iterable[Row], name: str, *, held: bool = True) -> list[Row]:
+    """Find by a server name, by the serial number, or by the key, of which the beginning will do.
+
+    `held`: only responses, not the certificates that have none.
+    """
     wanted = name.lower().rstrip(".")
     names = {wanted, f"*.{wanted.partition('.')[2]}"}
     digits = wanted.replace(":", "")
     return [
         row
         for row in all_rows
-        if row.response
+        if (not held or row.status != NOT_HELD)
         and (
             not names.isdisjoint(row.names)
             or (row.serial and digits.lstrip("0") == row.serial.lstrip("0"))

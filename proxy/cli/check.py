@@ -31,7 +31,6 @@ def check(file: Path, httpd: HttpdOptions | None) -> None:
     """Read the configuration FILE with its certificates and keys, say what would be served, and name all mistakes.
 
     Nothing is opened to the network and no responder is asked; `stapleproxy explain --live FILE` does that.
-    The exit status is 2 if there is a mistake; a warning is none.
 
     A FILE whose name ends with .conf is read as Apache's, as `stapleproxy run` does.
 
@@ -41,16 +40,19 @@ def check(file: Path, httpd: HttpdOptions | None) -> None:
       stapleproxy check --lenient /etc/apache2/apache2.conf
     """  # noqa: D301  \b is click's mark for lines to leave as they are
     from proxy.cache.layout import parse_argument
+    from proxy.cli.console import busy
     from proxy.configuration import read_file, refused_by_openssl
     from proxy.sites import site_warnings
     from proxy.staplefile import judge
     from proxy.staples import cache_line
 
-    read = read_file(file, httpd)
-    source, settings, sites = read.source, read.settings, read.sites
     now = datetime.now(UTC)
-    files = judge(sites, settings, now)
-    refused = (*refused_by_openssl(dict(enumerate(sites)), settings.tls), *files.mistakes, *folder_problems(settings))
+    with busy("Reading certificates and keys …"):
+        read = read_file(file, httpd)
+        source, settings, sites = read.source, read.settings, read.sites
+        files = judge(sites, settings, now)
+        by_openssl = refused_by_openssl(dict(enumerate(sites)), settings.tls)
+    refused = (*by_openssl, *files.mistakes, *folder_problems(settings))
     if refused:
         raise source.located(ConfigError(*refused))
     room = _room(sites, settings)

@@ -27,11 +27,13 @@ def convert(file: Path, httpd: HttpdOptions | None) -> None:
       stapleproxy convert /etc/apache2/sites-available/www.conf > stapleproxy.toml
       stapleproxy convert --profile prefetch site.conf
     """  # noqa: D301  \b is click's mark for lines to leave as they are
+    from proxy.cli.console import busy
     from proxy.settings.source import read_source
     from proxy.settings.toml_text import to_toml
 
-    source = read_source(file, httpd)
-    source.settings()  # tells what is wrong with it
+    with busy("Reading …"):
+        source = read_source(file, httpd)
+        source.settings()  # tells what is wrong with it
     for warning in source.warnings:
         click.echo(source.warning(warning), err=True)
     try:

@@ -23,7 +23,7 @@ from rich.text import Text
 from proxy.cache.entries import whole_entries
 from proxy.cache.layout import parse_argument
 from proxy.cache.segment import Segment
-from proxy.cli.console import make_console
+from proxy.cli.console import busy, make_console
 from proxy.cli.httpd_options import httpd_options
 from proxy.configuration import read_file
 from proxy.errors import ConfigError, FetchFailed, Problem, StartError
@@ -103,16 +103,15 @@ def explain(
     TARGET is a PEM file, a configuration (.toml, or .conf for Apache's), HOST:PORT or an https URL; a HOST
     alone means port 443.
 
-    Exit status: 0; with --live 1 if something that should be stapled would not be; 2 if TARGET cannot be read.
-
     \b
     Examples:
       stapleproxy explain chain.pem
       stapleproxy explain --live /etc/stapleproxy/stapleproxy.toml
       stapleproxy explain --live --json www.example.com:443
     """  # noqa: D301  \b is click's mark for lines to leave as they are
-    read = read_target(target, name, httpd)
-    explained = asyncio.run(examine(read, live=live))
+    with busy("Asking the responders …" if live else "Reading …"):
+        read = read_target(target, name, httpd)
+        explained = asyncio.run(examine(read, live=live))
     if as_json:
         click.echo(json.dumps(to_json(target, read.kind, explained, read.forecast), indent=2))
     else:

@@ -112,13 +112,40 @@ def test_warnings_do_not_fail(check, tmp_path):
     """nginx and Apache start with all of these."""
     made = make_chain(tmp_path, not_after=datetime(2026, 6, 2, tzinfo=UTC), not_before=datetime(2026, 1, 1, tzinfo=UTC))
     made.write("ec.chain.pem", pem(made.leaf))
-    made.files.key.chmod(0o644)
+    made.files.key.chmod(0o620)
     status, out, err = check(*SITE, *EC)
     where = f"{tmp_path}/x.toml: warning: site[0].certificate[0]: ec.chain.pem (EC secp256r1): "
     assert (status, err) == (0, "")
     assert "stapling  no: no-issuer: the issuer's certificate was not found\n" in out
-    for what in ("the certificate expired on 2026-06-02", "no stapling, because", "others than its owner may read"):
+    for what in ("the certificate expired on 2026-06-02", "no stapling, because", "the file's group may change"):
         assert where + what in out
+
+
+def test_a_key_that_everybody_may_read_is_refused(check, tmp_path):
+    """In the same round as other mistakes, as OpenSSH does it; Apache does not look, so its profile only warns."""
+    make_chain(tmp_path).files.key.chmod(0o644)
+    told = "everybody on this machine may read the private key in ec.key.pem: chmod o= ec.key.pem"
+    status, _, err = check("workers = 1000", *SITE, *EC)
+    assert status == 2
+    assert "workers: must be from 0 to 256" in err
+    assert f"x.toml: site[0].certificate[0].key: {told}\n" in err
+    status, out, err = check("[stapling]", 'profile = "httpd-2.4"', *SITE, *EC)
+    assert (status, err) == (0, "")
+    assert "x.toml: warning: site[0].certificate[0]: ec.chain.pem (EC secp256r1): everybody on this machine may" in out
+
+
+def test_a_user_that_there_is_not(check, tmp_path):
+    """Both settings are looked up, in one round."""
+    make_chain(tmp_path)
+    status, _, err = check('user = "no-such-user"', 'group = "no-such-group"', *SITE, *EC)
+    assert status == 2
+    assert "user: there is no user no-such-user on this machine: getent passwd lists those it has\n" in err
+    assert "group: there is no group no-such-group on this machine: getent group lists those it has\n" in err
+    status, _, err = check('group = "nogroup"', *SITE, *EC)
+    assert (status, err) == (2, "x.toml: group: has no effect without user: set user as well\n")
+    status, _, err = check('user = "-x"', *SITE, *EC)
+    assert status == 2
+    assert 'user: must be the name or the number of a user or a group, such as "www-data", found "-x"\n' in err
 
 
 def test_a_cache_too_small_for_all_is_told(check, tmp_path):

@@ -321,11 +321,14 @@ def test_a_cache_in_memory_cannot_be_looked_into(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["show"], "a NAME is missing"),
-        (["list"], "'list' is not one of 'show', 'export'"),
-        (["show", "x", "--json"], "without show, export and refresh"),
+        (["export"], "Missing argument 'NAME'"),
+        (["remove", "x"], "unexpected extra arguments (remove x)"),
+        (["show", "x", "--json"], "--json is for the list, without NAME"),
         (["--json", "--figures", "apache"], "each without the other"),
-        (["show", "x", "-o", "y"], "-o is for export only"),
+        (["show", "x", "-o", "y"], "No such option"),
+        (["refresh"], "give a NAME, or --all"),
+        (["refresh", "x", "--all"], "give a NAME, or --all"),
+        (["set", "x"], "Missing argument 'RESPONSE'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(tmp_path, arguments, what):

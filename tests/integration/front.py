@@ -81,7 +81,7 @@ def toml(site: str, **settings) -> str:
         lines.append(f"[{name}]")
         lines += [f"{key} = {_toml_value(value)}" for key, value in table.items()]
     # A later line of the same name is an error in TOML: what is given replaces the default.
-    given = {line.partition(" = ")[0] for line in lines[2:]}
+    given = settings.keys() - tables.keys()
     return "\n".join([line for line in lines[:2] if line.partition(" = ")[0] not in given] + lines[2:]) + "\n" + site
 
 
