@@ -53,6 +53,7 @@ PURE_LAYERS = (
     "proxy/settings/httpd/numbers",
     "proxy/settings/httpd/told",
     "proxy/entrances",
+    "proxy/inheritance",
     "proxy/page",
     "proxy/svg",
     "proxy/names",
@@ -66,10 +67,18 @@ PURE_LAYERS = (
     "proxy/accesslog/fields",
     "proxy/accesslog/formats",
     "proxy/lab/compare_",
+    "proxy/keeper/admin_access",
+    "proxy/keeper/admin_answers",
+    "proxy/keeper/admin_openapi",
+    "proxy/keeper/admin_query",
+    "proxy/keeper/admin_routes",
     "proxy/keeper/lanes",
+    "proxy/keeper/status",
+    "proxy/keeper/traffic",
     "proxy/keeper/watched",
     "proxy/keeper/freshness",
     "proxy/bench/arrivals",
+    "proxy/bench/channel",
     "proxy/bench/difference",
     "proxy/bench/histogram",
     "proxy/bench/outcomes",
@@ -100,16 +109,16 @@ IMPURE = (
 
 # (what is imported) -> (who may import it); everybody else may not. Prefixes of module paths.
 ONLY = {
-    "OpenSSL": ("proxy/tls/", "proxy/lab/client", "proxy/bench/context", "proxy/bench/crowd", "proxy/bench/attempt"),
+    "OpenSSL": ("proxy/tls/", "proxy/lab/client", "proxy/bench/context", "proxy/bench/crowd", "proxy/bench/channel"),
     "aiohttp": ("proxy/keeper/", "proxy/lab/"),
     "uvloop": ("proxy/worker", "proxy/bench/process"),
     "proxy.bench": ("proxy/bench/", "proxy/cli/"),
     "proxy.lab": ("proxy/lab/", "proxy/cli/"),
-    "proxy.keeper": ("proxy/keeper/", "proxy/master", "proxy/cli/"),
+    "proxy.keeper": ("proxy/keeper/", "proxy/generation", "proxy/cli/"),
     "proxy.cli": ("proxy/cli/", "proxy/__main__"),
     "proxy.master": ("proxy/cli/",),
-    "proxy.worker": ("proxy/master",),
-    "proxy.supervisor": ("proxy/master",),
+    "proxy.worker": ("proxy/generation", "proxy/plan"),
+    "proxy.supervisor": ("proxy/master", "proxy/upgrade"),
 }
 
 # (who) -> (what it may not import)

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from proxy.errors import ConfigError, Problem, StapleproxyError
 from proxy.tls.binding import lib
+from proxy.tls.offer import SIGNATURE_ALGORITHMS, VERSIONS
 
 if TYPE_CHECKING:
     from proxy.bench.plan import Tls
-
-_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
-_SIGNATURE_ALGORITHMS = {
-    # A server picks the certificate whose key can make one of these. RSA+SHA256 is what TLS 1.2 servers of old know.
-    "rsa": b"RSA-PSS+SHA256:RSA+SHA256",
-    "ec": b"ECDSA+SHA256:ECDSA+SHA384",
-}
 
 
 class BenchError(StapleproxyError):
     """Nothing can be measured: one sentence says why."""
 
 
-def client_context(tls: Tls) -> SSL.Context:
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What all clients of a process begin with."""
+
+    context: SSL.Context
+    verifies: bool
+    """The chain must lead to a root, and the certificate be for the name that is asked for, if any is."""
+
+
+def client_offer(tls: Tls) -> Offer:
     """Build the context; ConfigError names the option that OpenSSL refuses.
 
-    The chain is not verified against roots: who is trusted is no question of load. The staple is (see `staples`).
+    Without roots the chain is taken as it comes: a load is made for a server that one knows. The staple is verified
+    all the same (see `staples`).
     """
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_min_proto_version(_VERSIONS[tls.version or "1.2"])
-    context.set_max_proto_version(_VERSIONS[tls.version or "1.3"])
+    context.set_min_proto_version(VERSIONS[tls.version or "1.2"])
+    context.set_max_proto_version(VERSIONS[tls.version or "1.3"])
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     # Thousands may be open at once: buffers are let go while a connection waits.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
@@ -41,10 +46,16 @@ def client_context(tls: Tls) -> SSL.Context:
     _set(context, "--ciphers", lib.SSL_CTX_set_ciphersuites, ":".join(modern))
     _set(context, "--ciphers", lib.SSL_CTX_set_cipher_list, ":".join(name for name in names if name not in modern))
     if tls.key is not None:
-        _set(context, "--key-type", lib.SSL_CTX_set1_sigalgs_list, _SIGNATURE_ALGORITHMS[tls.key].decode())
+        _set(context, "--key-type", lib.SSL_CTX_set1_sigalgs_list, SIGNATURE_ALGORITHMS[tls.key])
+    if tls.roots:
+        store = context.get_cert_store()
+        assert store is not None  # a new Context has one
+        for root in tls.roots:
+            store.add_cert(crypto.load_certificate(crypto.FILETYPE_ASN1, root))
+        context.set_verify(SSL.VERIFY_PEER)
     if tls.certificate:
         _present(context, tls)
-    return context
+    return Offer(context, verifies=bool(tls.roots))
 
 
 def _set(context: SSL.Context, option: str, function: object, value: str) -> None:

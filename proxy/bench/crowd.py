@@ -1,9 +1,11 @@
-"""What all clients of one process share, and how a completed handshake is counted."""
+"""What all clients of one process share, and how each of them is counted when it is over."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
+
+from cryptography import x509
 
 from proxy.bench.outcomes import StapleOutcome
 from proxy.bench.staples import Judge
@@ -14,11 +16,13 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from cryptography import x509
     from OpenSSL import SSL
 
     from proxy.bench.attempt import Attempt
+    from proxy.bench.channel import Channel
+    from proxy.bench.context import Offer
     from proxy.bench.plan import Work
+    from proxy.bench.samples import SampleFile
 
 # One for the process: each call copies out of them before the next begins.
 _digest = ffi.new("unsigned char[]", 64)
@@ -30,17 +34,32 @@ _SHA256 = lib.EVP_get_digestbyname(b"SHA256")
 class Crowd:
     """The clients of one process: `tally`, `asks_staple` and `on_over` are another round's after each round."""
 
-    __slots__ = ("_requests", "asks_staple", "context", "judge", "loop", "on_over", "open", "sessions", "tally", "work")
+    __slots__ = (
+        "_requests",
+        "asks_staple",
+        "judge",
+        "loop",
+        "offer",
+        "on_over",
+        "open",
+        "samples",
+        "sessions",
+        "tally",
+        "work",
+    )
 
-    def __init__(self, work: Work, context: SSL.Context, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, work: Work, offer: Offer, loop: asyncio.AbstractEventLoop, samples: SampleFile | None = None
+    ) -> None:
         self.work = work
-        self.context = context
+        self.offer = offer
+        self.samples = samples
         self.loop = loop
         self.tally = Tally(0)
         self.asks_staple = True
         self.on_over: Callable[[Attempt], None] = _ignore
         """Told of each client, once, after it was counted; never while it begins."""
-        self.judge = Judge(work.more_certificates)
+        self.judge = Judge(tuple(map(x509.load_der_x509_certificate, work.more_certificates)))
         self.sessions: dict[str, SSL.Session] = {}
         """The newest of each server name."""
         self.open: set[Attempt] = set()
@@ -60,35 +79,51 @@ class Crowd:
             both = self._requests[name] = (f"{head}\r\n".encode(), f"{head}Connection: close\r\n\r\n".encode())
         return both[is_last]
 
-    def count(
-        self, connection: SSL.Connection, ssl: object, *, due_ns: int, begun_ns: int, connected_ns: int, done_ns: int
-    ) -> None:
-        """Count a handshake that both sides took for complete."""
-        tally = self.tally
+    def count(self, attempt: Attempt) -> None:
+        """Count a client that is over. A handshake is one that both sides took for complete, whatever came after."""
+        tally, failure = self.tally, attempt.failure
+        if attempt.connected_ns:
+            tally.connections += 1
+        outcome: tuple[StapleOutcome, str] | None = None
+        if not attempt.is_counted:
+            tally.warmup.add(
+                is_done=attempt.done_ns > 0, is_resumed=attempt.channel.is_resumed, has_failed=bool(failure)
+            )
+        else:
+            if failure:
+                tally.fail(*failure, time.monotonic_ns())
+            if attempt.done_ns:
+                outcome = self._count_handshake(attempt)
+        if self.samples is not None:
+            self.samples.add(attempt, outcome)
+
+    def _count_handshake(self, attempt: Attempt) -> tuple[StapleOutcome, str]:
+        tally, channel, done_ns, due_ns = self.tally, attempt.channel, attempt.done_ns, attempt.due_ns
         latencies = tally.latencies
         latencies.total.add(done_ns - due_ns)
-        latencies.late.add(begun_ns - due_ns)
-        latencies.connect.add(connected_ns - begun_ns)
-        latencies.handshake.add(done_ns - connected_ns)
-        is_resumed = lib.SSL_session_reused(ssl) == 1
+        latencies.late.add(attempt.begun_ns - due_ns)
+        latencies.connect.add(attempt.connected_ns - attempt.begun_ns)
+        latencies.handshake.add(done_ns - attempt.connected_ns)
+        is_resumed = channel.is_resumed
         if is_resumed:
             tally.resumed += 1
-        outcome = self._outcome(connection, ssl, is_resumed=is_resumed)
+        outcome = self._outcome(channel, is_resumed=is_resumed)
         tally.staples[outcome] += 1
         second = tally.second(done_ns)
         second.total.add(done_ns - due_ns)
         second.staples[outcome[0]] += 1
-        tally.protocols[_protocol(ssl)] += 1
+        tally.protocols[_protocol(channel.ssl)] += 1
+        return outcome
 
-    def _outcome(self, connection: SSL.Connection, ssl: object, *, is_resumed: bool) -> tuple[StapleOutcome, str]:
+    def _outcome(self, channel: Channel, *, is_resumed: bool) -> tuple[StapleOutcome, str]:
         if not self.asks_staple:
             return StapleOutcome.NOT_ASKED, ""
-        length = lib.SSL_get_tlsext_status_ocsp_resp(ssl, _staple)
+        length = lib.SSL_get_tlsext_status_ocsp_resp(channel.ssl, _staple)
         if length <= 0:
             return (StapleOutcome.RESUMED if is_resumed else StapleOutcome.MISSING), ""
         der = bytes(ffi.buffer(_staple[0], length))
         now = time.time()
-        verdict = self.judge.judge(der, _leaf_digest(ssl), lambda: _chain(connection), now)
+        verdict = self.judge.judge(der, _leaf_digest(channel.ssl), lambda: _chain(channel), now)
         self.tally.see(der, verdict, now)
         return verdict.outcome, verdict.reason
 
@@ -114,8 +149,8 @@ def _leaf_digest(ssl: object) -> bytes:
     return bytes(ffi.buffer(_digest, _digest_length[0]))
 
 
-def _chain(connection: SSL.Connection) -> tuple[x509.Certificate, ...]:
+def _chain(channel: Channel) -> tuple[x509.Certificate, ...]:
     try:
-        return tuple(connection.get_peer_cert_chain(as_cryptography=True) or ())
+        return tuple(channel.connection.get_peer_cert_chain(as_cryptography=True) or ())
     except ValueError:  # a certificate that OpenSSL can read and cryptography cannot
         return ()

@@ -32,6 +32,11 @@ class Interval:
     half_width: float
 
     @property
+    def ends(self) -> tuple[float, float] | None:
+        """The lowest and the highest; None where a single value tells nothing of that."""
+        return None if math.isinf(self.half_width) else (self.mean - self.half_width, self.mean + self.half_width)
+
+    @property
     def is_sure(self) -> bool:
         """The difference is one: 0 lies outside."""
         return abs(self.mean) > self.half_width

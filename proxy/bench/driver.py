@@ -60,6 +60,8 @@ class Round:
             sweeping.cancel()
             if self._alarm is not None:
                 self._alarm.close()
+        if self._crowd.samples is not None:
+            self._crowd.samples.flush()
         self.tally.verified = self._crowd.judge.verified - verified_before
         return self.tally
 
@@ -160,7 +162,7 @@ class Round:
                 self._launch()  # somebody may be waiting for room
             else:
                 self._end_if_over()
-        elif attempt.has_failed:
+        elif attempt.failure:
             self._crowd.loop.call_later(_PAUSE_AFTER_FAILURE_S, self._next_in_slot)
         else:
             self._next_in_slot()

@@ -21,7 +21,7 @@ MEANING = {
     StapleOutcome.GOOD: "Verified, and says that the certificate is good.",
     StapleOutcome.REVOKED: "Verified, and says that the certificate is revoked.",
     StapleOutcome.OTHER: "Verified, and says 'unknown'; or no response but a responder's error, such as 'try later'.",
-    StapleOutcome.INVALID: "Bytes that are no valid response for this certificate now: the reason stands beside.",
+    StapleOutcome.INVALID: "Bytes that are no valid response for this certificate now: the reasons are told below.",
     StapleOutcome.MISSING: "Asked for, and none came.",
     StapleOutcome.RESUMED: "Asked for in a resumption, in which no server sends any.",
     StapleOutcome.NOT_ASKED: "Not asked for.",
@@ -34,6 +34,7 @@ class Failure(StrEnum):
     CONNECT = "connect"
     CONNECT_TIMEOUT = "connect-timeout"
     ALERT = "alert"
+    CHAIN = "untrusted"
     TLS = "tls"
     CLOSED = "closed-in-handshake"
     HANDSHAKE_TIMEOUT = "handshake-timeout"
@@ -45,8 +46,9 @@ class Failure(StrEnum):
 FAILURE_MEANING = {
     Failure.CONNECT: "No connection: the system's word for it.",
     Failure.CONNECT_TIMEOUT: "No connection within its time.",
-    Failure.ALERT: "The server ended the handshake with this alert.",
-    Failure.TLS: "Our side ended the handshake: OpenSSL's word for it.",
+    Failure.ALERT: "The server ended the connection with this alert.",
+    Failure.CHAIN: "The chain leads to none of the roots, or the certificate is for another name; in OpenSSL's words.",
+    Failure.TLS: "Our side ended the connection: OpenSSL's word for it.",
     Failure.CLOSED: "The connection ended in the handshake, without an alert.",
     Failure.HANDSHAKE_TIMEOUT: "The handshake was not over within its time.",
     Failure.ANSWER: "No whole HTTP answer came.",

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from proxy.bench.arrivals import Arrivals, Names, share_of
 
 if TYPE_CHECKING:
-    from cryptography import x509
+    from proxy.tls.offer import KeyKind, TlsVersion
 
-TlsVersion = Literal["1.2", "1.3"]
-KeyKind = Literal["rsa", "ec"]
 MAX_OPEN = 10_000
 """Connections of one process: a server that stalls would otherwise take every descriptor there is."""
 
@@ -39,6 +37,8 @@ class Tls:
     certificate: str = ""
     """Paths of the client's certificate with its chain, and of its key."""
     certificate_key: str = ""
+    roots: tuple[bytes, ...] = ()
+    """In DER. The server's chain must lead to one of them; without any it is not verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,10 @@ class Work:
     requests: int = 0
     """On each connection."""
     timeouts: Timeouts = field(default_factory=Timeouts)
-    more_certificates: tuple[x509.Certificate, ...] = ()
-    """To look for issuers in, beside what the server sends."""
+    more_certificates: tuple[bytes, ...] = ()
+    """In DER: to look for the issuers of staples in, beside what the server sends."""
+    samples: str = ""
+    """The file that has a line for each connection; "" is none."""
 
 
 @dataclass(frozen=True, slots=True)

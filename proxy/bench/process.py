@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
-from proxy.bench.context import client_context
+from proxy.bench.context import client_offer
 from proxy.bench.crowd import Crowd
 from proxy.bench.driver import Round
 from proxy.bench.plan import MAX_OPEN
+from proxy.bench.samples import SampleFile
 from proxy.errors import StapleproxyError
 
 if TYPE_CHECKING:
@@ -55,12 +56,13 @@ def serve(work: Work, pipe: Connection) -> None:
     unlimited = soft == resource.RLIM_INFINITY
     max_open = MAX_OPEN if unlimited else max(min(MAX_OPEN, soft - _OTHER_DESCRIPTORS), 1)
     try:
-        context = client_context(work.tls)
-    except StapleproxyError as error:
+        offer = client_offer(work.tls)
+        samples = SampleFile(work.samples) if work.samples else None
+    except (StapleproxyError, OSError) as error:
         pipe.send(str(error))
         return
     loop = uvloop.new_event_loop()
-    crowd = Crowd(work, context, loop)
+    crowd = Crowd(work, offer, loop, samples)
     with contextlib.closing(loop), contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send(Progress())
         while True:
@@ -73,7 +75,14 @@ def serve(work: Work, pipe: Connection) -> None:
                     "raise the limit with ulimit -n, or give more --processes"
                 )
                 return
-            pipe.send(loop.run_until_complete(_run(crowd, order, pipe, max_open)).closed())
+            try:
+                tally = loop.run_until_complete(_run(crowd, order, pipe, max_open))
+            except (BrokenPipeError, ConnectionResetError):
+                raise
+            except OSError as error:  # of descriptors, or of the disk that the samples are written to
+                pipe.send(f"the load cannot go on: {error.strerror}")
+                return
+            pipe.send(tally.closed())
 
 
 async def _run(crowd: Crowd, order: Order, pipe: Connection, max_open: int) -> Tally:

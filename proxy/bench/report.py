@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from proxy.bench.outcomes import StapleOutcome
@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 
     from proxy.bench.histogram import Histogram
     from proxy.bench.plan import Phase
-    from proxy.bench.tally import Latencies, Tally
+    from proxy.bench.tally import Latencies, Tally, Uncounted
 
 QUANTILES = ((0.5, "p50"), (0.9, "p90"), (0.99, "p99"), (0.999, "p99.9"), (1.0, "max"))
 LATENCIES = {
     "total": "from due to the end of the handshake",
-    "late": "from due to begun: this program's own lateness",
-    "connect": "TCP connect",
-    "handshake": "TLS handshake",
+    "late": "from due to begun: what this program takes to come to it and to make its ClientHello",
+    "connect": "TCP: from SYN to SYN and ACK",
+    "handshake": "TLS: from the ClientHello to the end of the handshake",
     "first_byte": "from a request to the first byte of its answer",
 }
 _LATE_PART = 0.1
 """Of the median of a whole handshake: a generator that is later than this at p99 measures itself as well."""
+_REACHED_PART = 0.95
+"""Of the rate that was asked for: with less, clients wait for each other and `total` grows with the run's length."""
 _MAX_KINDS = 12
 
 
@@ -144,9 +146,22 @@ def notes(report: Report) -> list[str]:
             f"1 % of the clients began {duration_words(late)} late or more: this machine could not begin them in time, "
             "and `total` tells of it as well as of the server."
         )
+    reached = _reached(report.tally)
+    if report.phase.rate and reached is not None and reached < report.phase.rate * _REACHED_PART:
+        found.append(
+            f"{report.phase.rate:g} clients a second were to come, and {reached:.1f} a second were done: this server "
+            "and this machine can do no more. Clients waited for each other, and the longer the run, the longer."
+        )
     if report.tally.failures and latencies.total.total:
         found.append("Clients that failed are in no latency: look at their number first.")
     return found
+
+
+def _reached(tally: Tally) -> float | None:
+    """Clients a second, the failed ones too; None for a run of less than a second, which tells nothing of that."""
+    # What the last ones take when nothing is in their way is no part of the time in which clients come.
+    took_s = tally.elapsed_s - tally.latencies.total.quantile(0.5) / 1e9
+    return (tally.handshakes + tally.failed) / took_s if took_s >= 1 else None
 
 
 def table(report: Report) -> list[list[tuple[str, ...]]]:
@@ -158,8 +173,9 @@ def table(report: Report) -> list[list[tuple[str, ...]]]:
         ("handshakes", f"{tally.handshakes} in {tally.elapsed_s:.2f} s, {tally.rate:.1f} a second"),
         ("resumed", f"{tally.resumed} ({share_words(tally.resumed, tally.handshakes)})"),
         ("failed", str(tally.failed)),
-        ("not counted", f"{tally.warmup} of ramp and warm-up"),
-        ("bytes", f"{tally.bytes_in} received, {tally.bytes_out} sent"),
+        ("not counted", _warmup_words(tally.warmup)),
+        ("connections", f"{tally.connections}, those of ramp and warm-up too"),
+        ("bytes", f"{tally.bytes_in:,} received, {tally.bytes_out:,} sent"),
         *(("protocol", f"{' '.join(filter(None, words))}: {count}") for words, count in tally.protocols.most_common(4)),
         *(("answers", f"{status}: {count}") for status, count in sorted(tally.statuses.items())),
     ]
@@ -172,6 +188,12 @@ def table(report: Report) -> list[list[tuple[str, ...]]]:
         blocks.append([("responses", ""), *facts_rows(facts)])
     blocks.append([("failure", "clients"), *failure_rows(tally)])
     return [block for block in blocks if len(block) > 1]
+
+
+def _warmup_words(warmup: Uncounted) -> str:
+    resumed = f", {warmup.resumed} of them resumed" if warmup.resumed else ""
+    failed = f", and {warmup.failed} failed" if warmup.failed else ""
+    return f"{warmup.handshakes} handshakes of ramp and warm-up{resumed}{failed}"
 
 
 def facts_rows(facts: StapleFacts) -> list[tuple[str, str]]:
@@ -209,7 +231,8 @@ def tally_data(tally: Tally) -> dict[str, object]:
         "handshakes_per_second": round(tally.rate, 3),
         "resumed": tally.resumed,
         "failed": tally.failed,
-        "not_counted": tally.warmup,
+        "not_counted": asdict(tally.warmup),
+        "connections": tally.connections,
         "bytes_received": tally.bytes_in,
         "bytes_sent": tally.bytes_out,
         "latency_s": {name: _quantiles(histogram) for name, histogram in _by_name(tally.latencies)},

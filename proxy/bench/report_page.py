@@ -12,8 +12,9 @@ from proxy.page import document
 from proxy.svg import patterns, swatch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from proxy.bench.histogram import Histogram
     from proxy.bench.report import Report
 
 _FILLS = {
@@ -36,6 +37,8 @@ _STYLE = """.curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .curve-1 { stroke: var(--curve-a); } .curve-2 { stroke: var(--curve-b); stroke-dasharray: 8 3; }
 .curve-3 { stroke: var(--curve-c); stroke-dasharray: 2 3; }
 .curve-4 { stroke: var(--curve-d); stroke-dasharray: 9 3 2 3; }
+.words td { white-space: normal; overflow-wrap: anywhere; }
+.words td.count { white-space: nowrap; } .meaning { min-width: 15rem; }
 .curve-fail { stroke: var(--curve-b); stroke-dasharray: 4 3; }
 """
 
@@ -50,7 +53,6 @@ def page(
     title = f"Load of {report.target}"
     head, *blocks = table(report)
     histograms = {name: getattr(tally.latencies, name) for name in CURVES}
-    shown = [name for name, histogram in histograms.items() if histogram.total]
     body = [
         patterns(STROKES),
         "<main>",
@@ -58,14 +60,10 @@ def page(
         *(f"<p>{escape(sentence)}</p>" for sentence in (*before, *notes(report))),
         *(_table(block) for block in extra),
         _table([("run", ""), *head[1:], *_options(report)], "words"),
-        "<h2>Latency</h2>",
-        '<p class="note">Each step to the right is ten times as rare; both scales are logarithmic.</p>',
-        _figure("Latency by quantile", latency_plot(histograms)),
-        _curves(shown),
+        *(_latencies(histograms) if tally.handshakes else ()),
         "<h2>Over time</h2>",
         _figure(_rate_title(tally.failed), rate_plot(tally)),
-        _figure("What the staples were", staple_plot(tally)),
-        _outcomes(report),
+        *((_figure("What the staples were", staple_plot(tally)), _outcomes(report)) if tally.handshakes else ()),
         "<h2>In numbers</h2>",
         *(_table(block, "words" if len(block[0]) == 2 and block[0][1] == "" else "") for block in blocks),
         _failures(report),
@@ -98,36 +96,49 @@ def _table(rows: Sequence[Sequence[str]], kind: str = "") -> str:
     return f'<div class="wide"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def _latencies(histograms: Mapping[str, Histogram]) -> tuple[str, ...]:
+    return (
+        "<h2>Latency</h2>",
+        '<p class="note">Each step to the right is ten times as rare; both scales are logarithmic.</p>',
+        _figure("Latency by quantile", latency_plot(histograms)),
+        _curves([name for name, histogram in histograms.items() if histogram.total]),
+    )
+
+
 def _curves(names: Sequence[str]) -> str:
     """The legend of the lines, and what each counts."""
     rows = "".join(
         f'<tr><td><svg class="swatch" width="40" height="14" aria-hidden="true">'
         f'<path class="curve {CURVES[name]}" d="M0 7H40"/></svg></td>'
         f'<th scope="row">{name.replace("_", " ")}</th>'
-        f'<td style="white-space: normal">{escape(LATENCIES[name])}</td></tr>'
+        f'<td class="meaning">{escape(LATENCIES[name])}</td></tr>'
         for name in names
     )
-    return f'<table class="words"><tbody>{rows}</tbody></table>'
+    return _legend(rows)
 
 
 def _outcomes(report: Report) -> str:
     """The legend of the band, with how many there were of each."""
     rows = "".join(
         f'<tr><td>{swatch(outcome)}</td><th scope="row">{outcome}</th>'
-        f'<td class="{"some" if count else "zero"}">{count}</td>'
-        f"<td>{share_words(count, report.tally.handshakes)}</td>"
-        f'<td style="white-space: normal">{escape(MEANING[outcome])}</td></tr>'
+        f'<td class="count {"some" if count else "zero"}">{count}</td>'
+        f'<td class="count">{share_words(count, report.tally.handshakes)}</td>'
+        f'<td class="meaning">{escape(MEANING[outcome])}</td></tr>'
         for outcome, count in by_outcome(report.tally).items()
     )
-    return f'<table class="words"><tbody>{rows}</tbody></table>'
+    return _legend(rows)
 
 
 def _failures(report: Report) -> str:
     """What the words for failures mean, of those that there were."""
     kinds = {kind for kind, _ in report.tally.failures}
     rows = "".join(
-        f'<tr><th scope="row">{kind}</th><td style="white-space: normal">{escape(meaning)}</td></tr>'
+        f'<tr><th scope="row">{kind}</th><td class="meaning">{escape(meaning)}</td></tr>'
         for kind, meaning in FAILURE_MEANING.items()
         if kind in kinds
     )
-    return f'<table class="words"><tbody>{rows}</tbody></table>' if rows else ""
+    return _legend(rows) if rows else ""
+
+
+def _legend(rows: str) -> str:
+    return f'<div class="wide"><table class="words"><tbody>{rows}</tbody></table></div>'

@@ -25,10 +25,11 @@ class Latencies:
     total: Histogram = field(default_factory=Histogram)
     """From when the client was due to the end of its handshake: what a stalled server cannot hide from."""
     late: Histogram = field(default_factory=Histogram)
-    """From when it was due to when it began: this program's own lateness, or its limit of open connections."""
+    """From when it was due to when it began to connect: what this program takes to come to it and to make its
+    ClientHello, or its limit of open connections."""
     connect: Histogram = field(default_factory=Histogram)
     handshake: Histogram = field(default_factory=Histogram)
-    """From the open connection to the end of the handshake."""
+    """From the ClientHello, which goes when the connection is open, to the end of the handshake."""
     first_byte: Histogram = field(default_factory=Histogram)
     """From a request to the first byte of its answer."""
 
@@ -68,6 +69,26 @@ class SeenStaple:
 
 
 @dataclass(slots=True)
+class Uncounted:
+    """Clients of ramp and warm-up: the server has seen them, and they are in nothing else that is told."""
+
+    handshakes: int = 0
+    resumed: int = 0
+    """Of the handshakes."""
+    failed: int = 0
+
+    def add(self, *, is_done: bool, is_resumed: bool, has_failed: bool) -> None:
+        self.handshakes += is_done
+        self.resumed += is_done and is_resumed
+        self.failed += has_failed
+
+    def merge(self, other: Uncounted) -> None:
+        self.handshakes += other.handshakes
+        self.resumed += other.resumed
+        self.failed += other.failed
+
+
+@dataclass(slots=True)
 class Tally:
     """All that is told of a round; begins and ends are of the machine's monotonic clock."""
 
@@ -88,8 +109,9 @@ class Tally:
     """Of HTTP answers."""
     bytes_in: int = 0
     bytes_out: int = 0
-    warmup: int = 0
-    """Handshakes that were made before and are in nothing else here."""
+    warmup: Uncounted = field(default_factory=Uncounted)
+    connections: int = 0
+    """All that were opened, those of ramp and warm-up too: as many as the server has accepted."""
     verified: int = 0
     """How often a staple's signature was looked at."""
     seconds: dict[int, Second] = field(default_factory=dict)
@@ -140,6 +162,12 @@ class Tally:
         self.seen = {sha256(der).digest(): seen for der, seen in self.seen.items()}
         return self
 
+    def add_to_warmup(self, other: Tally) -> None:
+        """Add a round that was for warming up only."""
+        self.connections += other.connections
+        self.warmup.merge(other.warmup)
+        self.warmup.merge(Uncounted(other.handshakes, other.resumed, other.failed))
+
     def merge(self, other: Tally) -> None:
         """Add what another process has counted in the same round."""
         self.begin_ns = min(self.begin_ns, other.begin_ns)
@@ -161,7 +189,8 @@ class Tally:
         self.resumed += other.resumed
         self.bytes_in += other.bytes_in
         self.bytes_out += other.bytes_out
-        self.warmup += other.warmup
+        self.warmup.merge(other.warmup)
+        self.connections += other.connections
         self.verified += other.verified
         for key, seen in other.seen.items():
             mine = self.seen.get(key)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from proxy.bench.arrivals import Names, read_names
-from proxy.bench.context import client_context
+from proxy.bench.context import client_offer
 from proxy.bench.plan import MAX_OPEN, Phase, Timeouts, Tls, Work, sensible_processes
+from proxy.bench.samples import begin_samples
 from proxy.bench.steps import read_goal, read_steps
 from proxy.bench.target import find_target
+from proxy.cli.bench_options import SectionedCommand, check_together, checked, names_of, option_name, request_path
 from proxy.cli.bench_runs import Run, run_alternating, run_once, run_steps
 from proxy.cli.compare import check_page
 from proxy.cli.console import make_console
@@ -26,35 +28,19 @@ from proxy.pem import read_certificates
 from proxy.settings.values import host_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from proxy.bench.plan import KeyKind, TlsVersion
     from proxy.bench.steps import Goal
+    from proxy.tls.offer import KeyKind, TlsVersion
 
 CONCURRENCY = 16
 ROUNDS = 10
-_NOT_OF_THE_LOAD = ("target", "as_json", "html", "i_may_load")
+_NOT_OF_THE_LOAD = ("target", "as_json", "html", "samples", "i_may_load")
 """What the report need not repeat."""
 
 
-def _checked(read: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, str | None], object]:
-    def callback(_ctx: click.Context, _param: click.Parameter, value: str | None) -> object:
-        try:
-            return None if value is None else read(value)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from error
-
-    return callback
-
-
-def _path(text: str) -> str:
-    if not (text.startswith("/") and text.isascii() and text.isprintable() and " " not in text):
-        raise ValueError("must begin with / and hold no blanks: /index.html")
-    return text
-
-
-@click.command(short_help="Load a server with handshakes that verify the staple, and measure them.")
-@click.argument("target", metavar="HOST:PORT", callback=_checked(host_port))
+@click.command(
+    cls=SectionedCommand, short_help="Load a server with handshakes that verify the staple, and measure them."
+)
+@click.argument("target", metavar="HOST:PORT", callback=checked(host_port))
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Open loop: so many clients begin in a second.")
 @click.option(
     "--concurrency",
@@ -103,7 +89,7 @@ def _path(text: str) -> str:
     "--ciphers", default="", metavar="LIST", help="In OpenSSL's names; those that begin with TLS_ are for TLS 1.3."
 )
 @click.option(
-    "--name", callback=_checked(host_name), help="The server name to ask for.  [default: HOST, unless it is an address]"
+    "--name", callback=checked(host_name), help="The server name to ask for.  [default: HOST, unless it is an address]"
 )
 @click.option(
     "--names",
@@ -113,14 +99,20 @@ def _path(text: str) -> str:
 )
 @click.option("--no-status", is_flag=True, help="Do not ask for the staple.")
 @click.option(
+    "--cafile",
+    type=click.Path(path_type=Path),
+    help="Roots (PEM): every chain must lead to one, and the certificate be for the name that was asked for.  "
+    "[default: chains are taken as they come]",
+)
+@click.option(
     "--issuer",
     type=click.Path(path_type=Path),
-    help="The issuer's certificate (PEM), where the server does not send it.",
+    help="The issuer's certificate (PEM), to verify staples by where the server does not send it.",
 )
 @click.option("--cert", type=click.Path(path_type=Path), help="The client's certificate, then the intermediates (PEM).")
 @click.option("--key", type=click.Path(path_type=Path), help="Its private key (PEM).")
 @click.option(
-    "--request", "path", metavar="PATH", callback=_checked(_path), help="Make an HTTP request on each connection."
+    "--request", "path", metavar="PATH", callback=checked(request_path), help="Make an HTTP request on each connection."
 )
 @click.option(
     "--requests", type=click.IntRange(1), help="So many, one after the other on the same connection.  [default: 1]"
@@ -132,7 +124,7 @@ def _path(text: str) -> str:
     "--stepped",
     "steps",
     metavar="FROM:TO:STEP",
-    callback=_checked(read_steps),
+    callback=checked(read_steps),
     help="One rate after the other, until the goal is missed.",
 )
 @click.option(
@@ -140,7 +132,7 @@ def _path(text: str) -> str:
     metavar="pN=TIME",
     default="p99=50ms",
     show_default=True,
-    callback=_checked(read_goal),
+    callback=checked(read_goal),
     help="Of --stepped: a quantile, and the longest it may be.",
 )
 @click.option("--ab", is_flag=True, help="What stapling costs: rounds with and without asking for it, in turn.")
@@ -150,6 +142,11 @@ def _path(text: str) -> str:
     help=f"Of --ab, of either kind; they share --duration.  [default: {ROUNDS}]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option(
+    "--samples",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a line (CSV) for each connection there: its port, when it began, how long each step took.",
+)
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a page with plots there.")
 @click.option("--i-may-load", metavar="HOST", help="Load HOST, which is another machine: its owner agrees.")
 @click.pass_context
@@ -172,6 +169,7 @@ def bench(
     name: str | None,
     names_path: Path | None,
     no_status: bool,
+    cafile: Path | None,
     issuer: Path | None,
     cert: Path | None,
     key: Path | None,
@@ -186,12 +184,18 @@ def bench(
     rounds: int | None,
     as_json: bool,
     html: Path | None,
+    samples: Path | None,
     i_may_load: str | None,
 ) -> None:
     """Load a server on this machine with TLS handshakes, each of which asks for the staple and verifies it.
 
-    A staple is verified once, with the issuer out of the chain that the server sends, and compared byte for byte after.
-    With --rate, latencies count from when a client is due, so that a server that stalls cannot hide it.
+    Without --rate, --concurrency clients at once begin anew as soon as they are done (a closed loop): this finds what
+    a server can do. With --rate, clients come on schedule whether or not those before them were served (an open loop),
+    and latencies count from when each was due, so that a server that stalls cannot hide it: this finds how long
+    clients wait.
+
+    A staple is verified once (signature, signer, certificate, dates), with the issuer out of the chain that the server
+    sends, and compared byte for byte after.
 
     Ctrl-C ends it early, and what there is is told.
 
@@ -207,23 +211,27 @@ def bench(
         for parameter, value in ctx.params.items()
         if ctx.get_parameter_source(parameter) is ParameterSource.COMMANDLINE
     }
-    _check_together(given)
+    check_together(given)
     if html is not None:
         check_page(html)
     host, port = target
-    tls = Tls(version, key_type, groups, ciphers, str(cert or ""), str(key or ""))
-    client_context(tls)  # what OpenSSL refuses is told before any process starts
+    roots = _certificates(cafile, "--cafile")
+    tls = Tls(version, key_type, groups, ciphers, str(cert or ""), str(key or ""), roots)
+    client_offer(tls)  # what OpenSSL refuses is told before any process starts
     work = Work(
         address=find_target(host, port, i_may_load),
-        names=_names(host, name, names_path),
+        names=names_of(host, name, names_path),
         authority=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         tls=tls,
         resume=resume,
         path=path or "",
         requests=(requests or 1) if path else 0,
         timeouts=Timeouts(connect_timeout, handshake_timeout, answer_timeout),
-        more_certificates=read_certificates(issuer, where="--issuer") if issuer else (),
+        more_certificates=(*_certificates(issuer, "--issuer"), *roots),
+        samples=str(samples or ""),
     )
+    if samples is not None:
+        _begin_samples(samples)
     phase = Phase(
         seconds=0.0 if handshakes else duration,
         handshakes=handshakes or 0,
@@ -236,8 +244,8 @@ def bench(
     run = Run(
         work=work,
         phase=phase,
-        target=work.authority,
-        options={_option(each): value for each, value in given.items() if each not in _NOT_OF_THE_LOAD},
+        target=work.authority if host == work.address[0] else f"{work.authority} ({work.address[0]})",
+        options={option_name(each): value for each, value in given.items() if each not in _NOT_OF_THE_LOAD},
         begun=datetime.now(UTC),
         processes=processes or (os.cpu_count() or 1 if steps else sensible_processes(os.cpu_count() or 1, phase)),
         html=html,
@@ -253,39 +261,14 @@ def bench(
     ctx.exit(128 + signal.SIGINT if is_stopped else 0)
 
 
-def _check_together(given: dict[str, str]) -> None:
-    """Refuse options that contradict each other, or that nothing would look at."""
-    for one, other in (
-        ("rate", "concurrency"),
-        ("duration", "handshakes"),
-        ("name", "names_path"),
-        ("steps", "rate"),
-        ("steps", "concurrency"),
-        ("steps", "handshakes"),
-        ("steps", "ab"),
-        ("ab", "handshakes"),
-        ("ab", "no_status"),
-    ):
-        if one in given and other in given:
-            raise click.UsageError(f"{_option(one)} and {_option(other)} contradict each other: leave out one of them")
-    for one, needed in (("requests", "path"), ("rounds", "ab"), ("goal", "steps"), ("cert", "key"), ("key", "cert")):
-        if one in given and needed not in given:
-            raise click.UsageError(f"{_option(one)} needs {_option(needed)}")
+def _certificates(path: Path | None, option: str) -> tuple[bytes, ...]:
+    """In DER, since other processes are to have them."""
+    found = read_certificates(path, where=option) if path else ()
+    return tuple(each.public_bytes(Encoding.DER) for each in found)
 
 
-def _option(parameter: str) -> str:
-    known = {"names_path": "--names", "path": "--request", "steps": "--stepped", "version": "--tls"}
-    return known.get(parameter, f"--{parameter.replace('_', '-')}")
-
-
-def _names(host: str, name: str | None, path: Path | None) -> Names:
-    if path is not None:
-        try:
-            return read_names(path.read_text(encoding="utf-8"), str(path))
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(Problem("--names", f"cannot read {path}: {error}")) from error
-    if name is None:
-        # RFC 6066 3: an address is no server name.
-        is_address = ":" in host or host.replace(".", "").isdigit()
-        name = "" if is_address else host
-    return Names.of([(name, 1.0)])
+def _begin_samples(path: Path) -> None:
+    try:
+        begin_samples(path)
+    except OSError as error:
+        raise ConfigError(Problem("--samples", f"cannot write {path}: {error.strerror}")) from error

@@ -12,12 +12,11 @@ import click
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from proxy import __version__
-from proxy.bench.context import BenchError
 from proxy.bench.difference import differences, order_of
 from proxy.bench.report import Report, as_data, duration_words, notes, table, tally_data
 from proxy.bench.report_page import page
 from proxy.bench.steps import judge_step
-from proxy.bench.tally import chained
+from proxy.bench.tally import Tally, chained
 from proxy.bench.team import running_team
 from proxy.cli.console import aligned
 
@@ -31,8 +30,11 @@ if TYPE_CHECKING:
     from proxy.bench.difference import Difference
     from proxy.bench.plan import Phase, Work
     from proxy.bench.steps import Goal, Step
-    from proxy.bench.tally import Tally
     from proxy.bench.team import Team
+
+
+_WARMUP_PART = 0.2
+"""Of a round of --ab, more than which its warm-up does not take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,41 +100,47 @@ def run_steps(console: Console, run: Run, rates: Sequence[float], goal: Goal) ->
 
 def run_alternating(console: Console, run: Run, rounds: int) -> bool:
     """Ask for the staple in one round and not in the next, and tell what that costs."""
-    phase = replace(run.phase, seconds=run.phase.seconds / (2 * rounds), ramp_s=0.0, warmup_s=0.0)
+    seconds = run.phase.seconds / (2 * rounds)
+    # A round begins where one of the other kind has ended: what is in caches is of that one.
+    phase = replace(run.phase, seconds=seconds, ramp_s=0.0, warmup_s=min(run.phase.warmup_s, seconds * _WARMUP_PART))
     pairs: list[tuple[Tally, Tally]] = []
     with running_team(run.work, run.processes) as team, _progress(console, run.phase) as progress:
-        uncounted = replace(run.phase, seconds=phase.seconds)
-        warmup = progress.run(team, uncounted) if run.phase.uncounted_s else None
+        warmup = progress.run(team, replace(run.phase, seconds=seconds)) if run.phase.uncounted_s else None
+        shown: list[Tally] = []
         for pair in range(rounds):
+            done: dict[bool, Tally] = {}
+            for asks in order_of(pair):
+                if not team.is_stopped:
+                    done[asks] = progress.run(team, replace(phase, asks_staple=asks))
+            if True in done:
+                shown.append(done[True])
             if team.is_stopped:
-                break
-            done = {asks: progress.run(team, replace(phase, asks_staple=asks)) for asks in order_of(pair)}
+                break  # a round that was cut short is not like the others
             pairs.append((done[True], done[False]))
     found = differences(pairs)
-    if not found:
-        raise BenchError(f"{run.target}: no pair of rounds has a handshake in both: the difference cannot be told")
+    sentences = () if found else ("No pair of rounds has a handshake in both: what stapling costs cannot be told.",)
     data_of_rounds = [{"with": tally_data(a), "without": tally_data(b)} for a, b in pairs]
-    tally = chained(each for each, _ in pairs)
+    tally = chained(shown or [Tally(0)])
     if warmup is not None:
-        tally.warmup += warmup.warmup + warmup.handshakes
+        tally.add_to_warmup(warmup)
     report = run.report(tally)
     data = as_data(report) | {"differences": [_difference_data(each) for each in found], "rounds": data_of_rounds}
     rows = [
         ("with less without staple", "with", "without", "difference", "95 % interval", ""),
         *map(_difference_row, found),
     ]
-    _tell(console, run, report, data, (), rows)
+    _tell(console, run, report, data, sentences, rows if found else ())
     return team.is_stopped
 
 
 def _difference_row(each: Difference) -> tuple[str, ...]:
-    low, high = each.difference.mean - each.difference.half_width, each.difference.mean + each.difference.half_width
+    low, high = each.difference.ends or (None, None)
     return (
         each.measure,
         _amount(each.with_staple, each.unit),
         _amount(each.without, each.unit),
         f"{_amount(each.difference.mean, each.unit)} ({each.percent:+.1f} %)",
-        f"{_amount(low, each.unit)} to {_amount(high, each.unit)}",
+        "unknown" if low is None or high is None else f"{_amount(low, each.unit)} to {_amount(high, each.unit)}",
         "" if each.difference.is_sure else "may be none",
     )
 
@@ -144,14 +152,15 @@ def _amount(value: float, unit: str) -> str:
 
 
 def _difference_data(each: Difference) -> dict[str, object]:
+    low, high = each.difference.ends or (None, None)
     return {
         "measure": each.measure,
         "unit": each.unit,
         "with": each.with_staple,
         "without": each.without,
         "difference": each.difference.mean,
-        "low": each.difference.mean - each.difference.half_width,
-        "high": each.difference.mean + each.difference.half_width,
+        "low": low,
+        "high": high,
         "percent": each.percent,
         "is_sure": each.difference.is_sure,
     }

@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Never, TypeVar
+from typing import TYPE_CHECKING, Never, TypeVar
 
 from cryptography import x509
 from OpenSSL import SSL, crypto
@@ -23,23 +23,18 @@ from OpenSSL import SSL, crypto
 from proxy.errors import StapleproxyError, StapleRejected
 from proxy.lab.certnames import is_address, is_for_name, issuer_of, names_of
 from proxy.ocsp.response import Rules, Staple, check
+from proxy.tls.offer import SIGNATURE_ALGORITHMS, VERSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from proxy.tls.offer import KeyKind, TlsVersion
+
 T = TypeVar("T")
-KeyKind = Literal["rsa", "ec"]
-TlsVersion = Literal["1.2", "1.3"]
 
 MAX_ANSWER_BYTES = 16 << 20
 PIECE_BYTES = 65536
 
-_VERSIONS = {"1.2": SSL.TLS1_2_VERSION, "1.3": SSL.TLS1_3_VERSION}
-_SIGNATURE_ALGORITHMS = {
-    # A server picks the certificate whose key can make one of these. RSA+SHA256 is what TLS 1.2 servers of old know.
-    "rsa": b"RSA-PSS+SHA256:RSA+SHA256",
-    "ec": b"ECDSA+SHA256:ECDSA+SHA384",
-}
 _VERIFY_ERRORS = {
     code: name.removeprefix("ERR_").replace("_", " ").lower()
     for name, code in vars(SSL.X509VerificationCodes).items()
@@ -181,8 +176,8 @@ def _context(
     kind: KeyKind | None,
 ) -> SSL.Context:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-    context.set_min_proto_version(_VERSIONS[tls or "1.2"])
-    context.set_max_proto_version(_VERSIONS[tls or "1.3"])
+    context.set_min_proto_version(VERSIONS[tls or "1.2"])
+    context.set_max_proto_version(VERSIONS[tls or "1.3"])
     if trusted is not None:
         store = context.get_cert_store()
         assert store is not None  # a new Context has one
@@ -191,7 +186,7 @@ def _context(
 
         context.set_verify(SSL.VERIFY_PEER, _on_verified)
     if kind is not None:
-        _limit_signature_algorithms(context, _SIGNATURE_ALGORITHMS[kind])
+        _limit_signature_algorithms(context, SIGNATURE_ALGORITHMS[kind])
     context.set_ocsp_client_callback(_on_staple)
     return context
 
@@ -217,11 +212,11 @@ def _on_verified(connection: SSL.Connection, _certificate: crypto.X509, code: in
     return bool(ok)
 
 
-def _limit_signature_algorithms(context: SSL.Context, algorithms: bytes) -> None:
+def _limit_signature_algorithms(context: SSL.Context, algorithms: str) -> None:
     # pyOpenSSL has no public setter, and in TLS 1.3 nothing else chooses between a server's two certificates.
-    done = SSL._lib.SSL_CTX_set1_sigalgs_list(context._context, algorithms)  # type: ignore[attr-defined]  # noqa: SLF001 (private, see above)
+    done = SSL._lib.SSL_CTX_set1_sigalgs_list(context._context, algorithms.encode())  # type: ignore[attr-defined]  # noqa: SLF001 (private, see above)
     if not done:
-        raise ProbeError(f"this OpenSSL does not know the signature algorithms {algorithms.decode()}")
+        raise ProbeError(f"this OpenSSL does not know the signature algorithms {algorithms}")
 
 
 def _is_resumed(connection: SSL.Connection) -> bool:

@@ -6,62 +6,21 @@ import asyncio
 import socket
 import threading
 import time
-from datetime import UTC, datetime, timedelta
 
 import pytest
-from bench.scripted import Scripted, answer
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
-from lab.servers import build_response
+from bench.scripted import answer
 from OpenSSL import SSL
 
 from proxy.bench.arrivals import Names
-from proxy.bench.context import client_context
+from proxy.bench.context import client_offer
 from proxy.bench.crowd import Crowd
 from proxy.bench.driver import Round
 from proxy.bench.outcomes import Failure, StapleOutcome
 from proxy.bench.plan import Phase, Timeouts, Tls, Work
-from proxy.lab.ca import LabCA
-from proxy.lab.signing import Signing
+from proxy.bench.tally import Uncounted
 
-NOW = datetime.now(UTC).replace(microsecond=0)
 MS = 1_000_000
 PATIENT = Timeouts(20, 20, 20)
-
-
-@pytest.fixture(scope="module")
-def ca():
-    return LabCA.create(NOW)
-
-
-@pytest.fixture(scope="module")
-def site(ca):
-    return ca.issue(["lab.test"], key="ec")
-
-
-@pytest.fixture(scope="module")
-def staples(ca, site):
-    """A good response, a revoked one, one that is over, and one whose signature is broken."""
-
-    def build(revoked, at=NOW):
-        request = ocsp.OCSPRequestBuilder().add_certificate(site.leaf, ca.intermediate.certificate, hashes.SHA256())
-        der = request.build().public_bytes(Encoding.DER)
-        return build_response(der, Signing.of(ca, "issuer"), at, validity=timedelta(hours=1), revoked=revoked)
-
-    good = build({})
-    return {
-        "good": good,
-        "revoked": build({site.leaf.serial_number: NOW}),
-        "over": build({}, NOW - timedelta(hours=2)),
-        "broken": good[:-1] + bytes([good[-1] ^ 1]),
-    }
-
-
-@pytest.fixture
-def server(ca, site):
-    """Make a scripted server with the site's certificate."""
-    return lambda **script: Scripted((site.leaf, ca.intermediate.certificate), site.key, **script)
 
 
 def a_work(port, **how):
@@ -75,7 +34,7 @@ def run(port, *phases, max_open=1000, **how):
 
     async def main():
         work = a_work(port, **how)
-        crowd = Crowd(work, client_context(work.tls), asyncio.get_running_loop())
+        crowd = Crowd(work, client_offer(work.tls), asyncio.get_running_loop())
         for phase in phases:
             tally = await Round(crowd, phase, phase.part(0, 1), time.monotonic_ns(), max_open=max_open).run()
             assert not crowd.open
@@ -174,7 +133,7 @@ def test_the_share_that_resumes_resumes(server, staples, version, share):
 def test_warm_up_and_ramp_are_not_counted(server):
     with server().running() as scripted:
         tally = run(scripted.port, Phase(handshakes=10, rate=100, ramp_s=0.1, warmup_s=0.1))
-    assert (tally.handshakes, tally.warmup) == (10, 15)
+    assert (tally.handshakes, tally.warmup, tally.connections) == (10, Uncounted(15), 25)
     assert scripted.handshakes == 25
     assert sum(tally.protocols.values()) == 10
 

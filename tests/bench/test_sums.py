@@ -111,7 +111,8 @@ def test_the_interval_is_students():
     found = interval([1, 2, 3, 4, 5])
     assert (found.mean, found.half_width) == (3, pytest.approx(1.963, abs=0.001))
     assert found.is_sure
-    assert interval([7]).half_width == math.inf
+    assert (interval([7]).half_width, interval([7]).ends) == (math.inf, None)
+    assert found.ends == (found.mean - found.half_width, found.mean + found.half_width)
     assert not interval([-1, 1]).is_sure
 
 
