@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 30.0
 _STEADY_AFTER_S = 60.0
-_CAME_UP_AFTER_S = 1.0
+_CAME_UP_AFTER_S = 0.25
 """Who dies sooner has not come up, whatever it said."""
 QUEUE_FOR_S = 0.5
 """A worker that is back so soon finds the clients that came meanwhile in its queue; longer they should not wait."""
@@ -34,15 +34,16 @@ Work = Callable[[Parts, int, int], int]
 
 
 def restart_pause_s(last_pause_s: float, lived_s: float) -> float:
-    """How long to wait before a child that died is replaced: at once if it had been steady, else ever longer.
+    """How long to wait before a child that died is replaced: at once if it was steady, ever longer if it dies young.
 
-    A child that had come up is waited for less long than its clients can wait in the queue: what ends it (somebody's
-    kill, a client's bytes) leaves those others alone.
+    Between the two something ends it again and again that leaves it alive for a while (somebody's kill, a client's
+    bytes): then it is back before its clients have waited in the queue for long.
     """
     if lived_s >= _STEADY_AFTER_S:
         return 0.0
-    longest_s = QUEUE_FOR_S if lived_s >= _CAME_UP_AFTER_S else _LONGEST_PAUSE_S
-    return min(max(last_pause_s * 2, _FIRST_PAUSE_S), longest_s)
+    if lived_s >= _CAME_UP_AFTER_S:
+        return _FIRST_PAUSE_S
+    return min(max(last_pause_s * 2, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
 
 
 class Child:

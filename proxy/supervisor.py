@@ -35,6 +35,8 @@ READY = b"r"
 """What a child writes when it is ready. Something else may come before it."""
 GRACE_S = 2.0
 """Beyond what the children allow themselves: then they hang, and are killed."""
+_LONGEST_NAP_S = 3600.0
+"""What the kernel counts in milliseconds is bounded; waking up for nothing once an hour costs nothing."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -87,10 +89,12 @@ class Supervisor:
         """Wait for whatever comes first (a signal, a child's word, something that is due, `end`), and act on it."""
         due = min([end, *(child.start_at or math.inf for child in self._children), *self._ends()])
         due = min(due, self._watchdog.due_at)
-        timeout_s = None if due == math.inf else max(0.0, due - time.monotonic())
+        nap_s = min(max(0.0, due - time.monotonic()), _LONGEST_NAP_S)
         saying = {child.ready_fd: child for child in self._children if child.ready_fd >= 0}
-        readable, _, _ = select.select([self._wake_read, self._control.reading_fd, *saying], [], [], timeout_s)
-        for fd in readable:
+        poll = select.poll()  # not select, which takes no descriptor above 1023: of sockets alone there may be more
+        for fd in (self._wake_read, self._control.reading_fd, *saying):
+            poll.register(fd, select.POLLIN)
+        for fd, _ in poll.poll(math.ceil(nap_s * 1000)):
             if fd == self._wake_read:
                 _read_all(fd)
             elif fd == self._control.reading_fd:

@@ -75,8 +75,9 @@ class Inheritance:
         if self.holdings.cache_lock is not None:
             os.close(self.holdings.cache_lock)  # the cache has its own copy
         os.write(self.ready_fd, _BUILT)
-        readable, _, _ = select.select([self.turn_fd], [], [], _TURN_TIMEOUT_S)
-        if not readable:
+        poll = select.poll()
+        poll.register(self.turn_fd, select.POLLIN)
+        if not poll.poll(_TURN_TIMEOUT_S * 1000):
             raise StartError("the old process does not let this one take its place")
         # Or its end: then it is gone, and has left its place to nobody else.
         os.close(self.turn_fd)

@@ -23,6 +23,7 @@ from proxy.ocsp.response import Rules, check
 
 NAME = "localhost"
 TIMEOUT_S = 20
+_LOOKS = 5
 _REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 _LAST_REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
@@ -220,8 +221,9 @@ def connections_of(pid: int, port: int) -> set[int]:
         with contextlib.suppress(FileNotFoundError):
             links.add(str(fd.readlink()))
     found = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, own, peer, *more = line.split()
+    # More than once: while others come and go, the kernel leaves some out.
+    lines = [line.split() for _ in range(_LOOKS) for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    for _, own, peer, *more in lines:
         if f"socket:[{more[6]}]" in links and int(own.rpartition(":")[2], 16) == port:
             found.add(int(peer.rpartition(":")[2], 16))
     return found

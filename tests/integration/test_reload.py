@@ -82,6 +82,7 @@ def test_what_is_kept_is_stapled_without_asking_again(lab, stapled, backend, tmp
         assert '"total": 1' in curl(f"http://127.0.0.1:{lab.port}/-/requests", ca=lab.root).stdout
 
 
+@pytest.mark.slow
 def test_fewer_workers_leave_nobody_in_a_queue(lab, stapled, backend, tmp_path):
     """Who was given to a socket whose worker there is no more is served by another; and again when there are more."""
     with run(tmp_path, toml(site(backend, stapled), workers=3)) as front:
@@ -122,6 +123,7 @@ def test_the_log_level_is_the_new_one(lab, stapled, backend, tmp_path):
         assert "reading the configuration again" not in front.log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", ["shmcb:{}(128000)", "shmcb:{}-other", "shmcb:"])
 def test_another_cache_is_filled_before_it_is_used(lab, stapled, backend, tmp_path, second):
     """Another size of the same file, another file, none at all: and the file that was left is free for others."""
@@ -362,6 +364,7 @@ def test_the_old_ones_have_a_deadline(lab, stapled, slow_backend, tmp_path):
         assert "1 connections cut" in front.log
 
 
+@pytest.mark.slow
 def test_old_generations_do_not_pile_up(lab, stapled, backend, tmp_path):
     """Each has an idle connection: of more than eight the oldest is cut, and says so."""
     with run(tmp_path, toml(site(backend, stapled))) as front, contextlib.ExitStack() as stack:
@@ -378,6 +381,7 @@ def test_old_generations_do_not_pile_up(lab, stapled, backend, tmp_path):
 # Files that are replaced.
 
 
+@pytest.mark.slow
 def test_a_renewed_certificate_is_taken_in_by_itself(lab, stapled, backend, tmp_path):
     """As certbot does it: links are turned, one after the other."""
     live = tmp_path / "live"

@@ -88,6 +88,8 @@ def test_children_killed_at_random_lose_what_was_in_flight_in_them(lab, stapled,
         others = [each for each in load.failures if each.client_port not in in_killed]
         tell(f"\n{kills['worker']} workers and {kills['keeper']} keepers killed in {KILLING_S:.0f} s\n{load.told()}")
         tell(f"{len(load.failures) - len(others):8} of the failed were on connections of a killed worker")
+        for each in others:
+            tell(each)
         assert others == []
         assert load.without_staple == []
         assert load.counts["full handshakes"] > 0

@@ -59,6 +59,7 @@ def test_the_new_program_takes_over_without_a_loss(lab, stapled, backend, tmp_pa
             assert len(re.findall("from the cache", front.log)) == 1
 
 
+@pytest.mark.slow
 def test_a_new_program_that_does_not_come_up_leaves_the_old_one(lab, stapled, backend, tmp_path):
     """Its configuration is wrong, it is killed on the way: the old one serves on, as it was."""
     cache = {"cache": f"shmcb:{tmp_path}/cache(128000)"}
@@ -95,6 +96,7 @@ def _two(found):
     return found if len(found) == 2 else None
 
 
+@pytest.mark.slow
 def test_an_upgrade_may_change_the_configuration(lab, stapled, backend, tmp_path):
     """Another number of workers, another cache, and no admin socket: whose file goes away."""
     admin = tmp_path / "admin.sock"
