@@ -225,6 +225,25 @@ def test_a_close_is_announced(lab, pair, backend, tmp_path):
         assert answer.startswith(b"HTTP/1.1 200")
 
 
+def test_a_client_that_has_taken_its_leave_is_not_waited_for(lab, pair, backend, tmp_path):
+    """After close_notify both ways the socket is closed whole, though the client has not ended it: a byte is reset."""
+    with run(tmp_path, toml(site(backend, pair))) as front:
+        sock = connect(front.port, lab.root)
+        with sock.unwrap() as raw:
+            raw.sendall(b"x")
+            begin = time.monotonic()
+
+            def is_reset() -> bool:
+                try:
+                    raw.sendall(b"x")
+                except (ConnectionResetError, BrokenPipeError):
+                    return True
+                return False
+
+            wait_until(is_reset, what="the reset")
+            assert time.monotonic() - begin < 4  # and not after the time for which others are read on
+
+
 def test_a_client_that_just_vanishes_is_no_error(lab, pair, backend, tmp_path):
     """'an end without it from the client is no error logged'; neither is a reset."""
     with run(tmp_path, toml(site(backend, pair))) as front:
