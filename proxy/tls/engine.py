@@ -114,7 +114,7 @@ class Engine:
             if done != 1:
                 self._judge(done)
                 return b""
-            self.is_established = True
+            self.is_established = self.has_answered = True
             # Some of the records were the handshake's: the reading below ends early.
         if records == 1:
             length = _SSL_read(self._ssl, _buffer, _BUFFER_BYTES)

@@ -325,11 +325,11 @@ class TlsTransport(Reader):
                     self._on_no_staple(self, site, Session(engine.connection))
             self._fail(f"the handshake failed: {error}")
             return
-        # Flushed before the plaintext is looked at: an app that answers at once answers after our Finished.
-        self._flush(engine)
         if not engine.is_established:
+            self._flush(engine)
             return
         if self._replay is not None:
+            self._flush(engine)
             self._replay.end()
             self._replay = None
         self.state = OPEN
@@ -379,11 +379,12 @@ class TlsTransport(Reader):
         if plaintext and self._app is not None:
             self._counts.quick[RECEIVED_BYTES] += len(plaintext)
             self._app.data_received(plaintext)
-        if self.state is OPEN and (not plaintext or engine.has_answered):
-            # Something was for OpenSSL itself, which may want to answer (a key update, an alert).
-            self._flush(engine)
         if engine.is_peer_done and self.state is OPEN and self._app is not None:
             self._is_half_open = bool(self._app.eof_received())
+        if self.state is OPEN and (not plaintext or engine.has_answered):
+            # Something was for OpenSSL itself, which may want to answer (a key update, an alert), and at the end of a
+            # handshake has. It has gone already, in one write with what the app had to say at once.
+            self._flush(engine)
 
     def _flush(self, engine: Engine) -> None:
         data = engine.pending()
