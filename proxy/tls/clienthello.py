@@ -8,8 +8,10 @@ own.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 
+_two_numbers = struct.Struct("!HH").unpack_from
 _HANDSHAKE_RECORD = 22
 _CLIENT_HELLO = 1
 _SERVER_NAME = 0
@@ -84,14 +86,14 @@ def status_extensions(data: bytes) -> bytes:
         at += 1
         at += 2 + (message[at] << 8 | message[at + 1])  # responder ids
         return message[at + 2 : at + 2 + (message[at] << 8 | message[at + 1])]
-    except IndexError:
+    except (IndexError, struct.error):
         return b""
 
 
 def _parse(message: bytes) -> Hello:
     try:
         return Hello(_server_name(message))
-    except (IndexError, UnicodeDecodeError):
+    except (IndexError, struct.error, UnicodeDecodeError):
         return _UNKNOWN
 
 
@@ -112,8 +114,7 @@ def _extension(message: bytes, wanted: int) -> int | None:
     at += 1 + message[at]  # compression methods
     at += 2
     while at < len(message):
-        kind = message[at] << 8 | message[at + 1]
-        size = message[at + 2] << 8 | message[at + 3]
+        kind, size = _two_numbers(message, at)  # there may be thirty of them: a call costs less than the arithmetic
         at += 4
         if kind == wanted:
             return at
