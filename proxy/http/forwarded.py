@@ -34,9 +34,12 @@ def is_trusted(peer_host: str, trusted: Networks) -> bool:
     return any(address in network for network in trusted)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Client:
-    """What the front knows of a client, made once a connection."""
+    """What the front knows of a client, made once a connection, and never changed.
+
+    Not frozen: that makes each of its fields cost a call, which is seen in a handshake.
+    """
 
     address: bytes
     lines: bytes
