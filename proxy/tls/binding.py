@@ -12,6 +12,7 @@ from OpenSSL import SSL
 
 lib: Any = SSL._lib  # type: ignore[attr-defined]  # noqa: SLF001  # see above
 ffi: Any = SSL._ffi  # type: ignore[attr-defined]  # noqa: SLF001  # see above
+_memory = lib.BIO_s_mem()
 
 
 class Raw(Protocol):
@@ -22,6 +23,29 @@ class Raw(Protocol):
     _from_ssl: object
 
     def _raise_ssl_error(self, ssl: object, result: int) -> None: ...
+
+
+class ServerConnection(SSL.Connection):
+    """The server's side over memory, made as pyOpenSSL makes it, without what nobody here asks it for.
+
+    That is a mode which OpenSSL has set by itself since 1.1.1, and callbacks that could be changed later: contexts here
+    are never changed. It is one of each handshake, and a fiftieth of one that resumes TLS 1.2.
+    """
+
+    def __init__(self, context: SSL.Context) -> None:
+        ssl = lib.SSL_new(context._context)  # noqa: SLF001  # see above
+        into_ssl, from_ssl = lib.BIO_new(_memory), lib.BIO_new(_memory)
+        if not (ssl and into_ssl and from_ssl):
+            raise MemoryError
+        self._ssl = ssl = ffi.gc(ssl, lib.SSL_free)
+        self._context = context
+        self._app_data = None
+        self._alpn_select_callback_args = None
+        self._socket = None
+        self._reverse_mapping[ssl] = self  # how callbacks find it
+        self._into_ssl, self._from_ssl = into_ssl, from_ssl
+        lib.SSL_set_bio(ssl, into_ssl, from_ssl)  # which frees them with itself
+        lib.SSL_set_accept_state(ssl)
 
 
 def raw(connection: SSL.Connection) -> Raw:

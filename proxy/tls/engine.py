@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from OpenSSL import SSL
 
-from proxy.tls.binding import ffi, lib, raw
+from proxy.tls.binding import ServerConnection, ffi, lib, raw
 
 _HEADER_BYTES = 5
 _PLAINTEXT_BYTES = 16_384  # the most that one record carries (RFC 8446 5.1)
@@ -39,6 +39,9 @@ _many_contents = ffi.buffer(_many)
 
 _BIO_read, _BIO_write = lib.BIO_read, lib.BIO_write
 _SSL_read, _SSL_write = lib.SSL_read, lib.SSL_write
+_SSL_shutdown = lib.SSL_shutdown
+_SSL_do_handshake, _SSL_get_error = lib.SSL_do_handshake, lib.SSL_get_error
+_WANT_READ, _ZERO_RETURN = lib.SSL_ERROR_WANT_READ, lib.SSL_ERROR_ZERO_RETURN
 
 
 class TlsError(Exception):
@@ -50,6 +53,7 @@ class Engine:
 
     __slots__ = (
         "_connection",
+        "_context",
         "_from_ssl",
         "_header",
         "_into_ssl",
@@ -62,10 +66,10 @@ class Engine:
 
     def __init__(self, context: SSL.Context, app_data: object = None) -> None:
         """Begin with what the context's callbacks are to find in the connection."""
-        self._connection = SSL.Connection(context)
+        self._context = context
+        self._connection = ServerConnection(context)
         if app_data is not None:
             self._connection.set_app_data(app_data)
-        self._connection.set_accept_state()
         private = raw(self._connection)
         self._ssl = private._ssl  # noqa: SLF001  # see binding.py, here and below
         self._into_ssl = private._into_ssl  # noqa: SLF001
@@ -77,6 +81,11 @@ class Engine:
         self.is_established = False
         self.is_peer_done = False
         """The peer has sent close_notify: nothing more will come."""
+
+    @property
+    def site(self) -> object:
+        """What the context was built to carry, see `context.SiteTls.app`."""
+        return self._context.get_app_data()
 
     @property
     def connection(self) -> SSL.Connection:
@@ -110,7 +119,7 @@ class Engine:
         records = self._count_completed(data, 0, len(data))
         _BIO_write(self._into_ssl, data, len(data))
         if not self.is_established:
-            done = lib.SSL_do_handshake(self._ssl)
+            done = _SSL_do_handshake(self._ssl)
             if done != 1:
                 self._judge(done)
                 return b""
@@ -134,13 +143,15 @@ class Engine:
 
     def _judge(self, result: int) -> None:
         """Tell a wait for more and the peer's end from an error."""
-        if lib.SSL_get_error(self._ssl, result) == lib.SSL_ERROR_WANT_READ:
+        kind = _SSL_get_error(self._ssl, result)
+        if kind == _WANT_READ:
             self.has_answered = True
+            return
+        if kind == _ZERO_RETURN:
+            self.is_peer_done = True
             return
         try:
             raw(self._connection)._raise_ssl_error(self._ssl, result)  # noqa: SLF001
-        except SSL.ZeroReturnError:
-            self.is_peer_done = True
         except SSL.Error as error:
             raise TlsError(_describe(error)) from error
         except Exception as error:
@@ -149,6 +160,13 @@ class Engine:
 
     def _count_completed(self, data: bytes | memoryview, begin: int, length: int) -> int:
         """How many records end within `data` from `begin` to `length`."""
+        if (
+            not self._missing_bytes
+            and not self._header
+            and length - begin >= _HEADER_BYTES
+            and begin + _HEADER_BYTES + (data[begin + 3] << 8 | data[begin + 4]) == length
+        ):
+            return 1  # as most reads are: a ClientHello, a small request
         if self._header:
             data = self._header + data[begin:length]
             begin, length = 0, len(data)
@@ -209,11 +227,9 @@ class Engine:
 
     def close(self) -> bytes:
         """End our direction with close_notify (RFC 8446 6.1); what goes to the socket."""
-        if self.is_established:
-            try:
-                self._connection.shutdown()
-            except SSL.Error:  # the connection has failed before: there is nobody to say it to
-                return b""
+        if self.is_established and _SSL_shutdown(self._ssl) < 0:
+            lib.ERR_clear_error()  # the connection has failed before: there is nobody to say it to
+            return b""
         return self.pending()
 
 
