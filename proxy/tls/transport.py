@@ -27,7 +27,7 @@ from proxy.tls.context import StapleMissingError
 from proxy.tls.engine import Engine, TlsError
 from proxy.tls.failures import Failure, failure_of
 from proxy.tls.inline import MAX_REPLAYED_BYTES, Replay, StapleFatalError, StapleWantedError
-from proxy.tls.opening import Opening, Refused
+from proxy.tls.opening import Opening, Refused, opened_at_once
 from proxy.tls.session import Session
 
 if TYPE_CHECKING:
@@ -273,6 +273,9 @@ class TlsTransport(Reader):
         if self._opening is None:
             if self._failure is NOTHING_SENT:
                 self._failure = CLIENT_LEFT
+            if self._is_load_balancer is None and (context := opened_at_once(self._contexts, data)) is not None:
+                self._begin_with(context)
+                return data
             awaits_header = self._is_load_balancer is not None and self._is_load_balancer(self.peer_host)
             self._opening = Opening(self._contexts, self._http_answer, awaits_proxy_header=awaits_header)
         try:
@@ -290,10 +293,13 @@ class TlsTransport(Reader):
                 self.peer_host = opened.header.source.host
             if not self._enter():
                 return None
-        if self._ask_staple is not None:
-            self._replay = Replay(opened.context)
-        self._engine = Engine(opened.context, self._replay)
+        self._begin_with(opened.context)
         return opened.data
+
+    def _begin_with(self, context: SSL.Context) -> None:
+        if self._ask_staple is not None:
+            self._replay = Replay(context)
+        self._engine = Engine(context, self._replay)
 
     def _shake(self, data: bytes) -> None:
         if self._replay is not None and self._replay.is_waiting:
@@ -334,7 +340,7 @@ class TlsTransport(Reader):
             self._replay = None
         self.state = OPEN
         try:
-            app = self._make_app(engine.connection.get_context().get_app_data(), Session(engine.connection))
+            app = self._make_app(engine.site, Session(engine.connection))
         except ValueError as error:
             # cryptography's, of a client certificate that OpenSSL reads: what it says cannot be passed on.
             self._failure = Failure.CLIENT_CERTIFICATE
