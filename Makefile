@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # Another Python, or a folder that was moved, needs another environment.
 STAMP  := $(VENV)/.installed-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-$(shell pwd | cksum | cut -d' ' -f1)
 
-.PHONY: demo test test-quick differential lint format clean
+.PHONY: demo test test-quick differential benchmark lint format clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stapleproxy needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ": choose another with make PYTHON=python3.12")'
@@ -29,6 +29,11 @@ test-quick: $(STAMP) lint
 # Ours beside the Apache of this machine, as a page on standard output: what is the same, what not, and why.
 differential: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m differential.modssl
+
+# Beside every server of this kind that is installed, in about 45 minutes on a machine that does nothing else; QUICK=1: a
+# few of each, to see whether it works. Interrupted, it goes on where it was. Writes benchmarks/RESULTS.md.
+benchmark: $(STAMP)
+	@$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -17,6 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Work = Callable[[], object]
 Totals = dict[str, float]
@@ -45,6 +49,21 @@ class Counter:
     method: str
     count: Callable[[int, Work], Totals]
     prefix: tuple[str, ...] = ()
+
+
+def on_all(count: Callable[[int, Work], Totals], pids: Sequence[int], work: Work) -> Totals:
+    """Count several processes during one piece of work, and sum up."""
+    first, *others = pids
+    totals: Totals = {}
+
+    def rest() -> None:
+        if others:
+            totals.update(on_all(count, others, work))
+        else:
+            work()
+
+    own = count(first, rest)
+    return {quantity: value + totals.get(quantity, 0) for quantity, value in own.items()}
 
 
 def cpu_time(pid: int, work: Work) -> Totals:
@@ -118,12 +137,16 @@ def callgrind(folder: Path, pid: int, work: Work) -> Totals:
     _callgrind_control("--zero", pid)
     work()
     _callgrind_control("--dump", pid)
-    dumps = folder.glob(f"callgrind.out.{pid}.*")
-    dump = max(dumps, key=lambda path: int(path.suffix[1:]), default=None)
+    dump = last_dump(folder, pid)
     found = re.search(r"^totals: (\d+)", dump.read_text(), re.MULTILINE) if dump else None
     if found is None:
         raise CountingError(f"callgrind left no totals for process {pid} in {folder}")
     return {USER: float(found[1])}
+
+
+def last_dump(folder: Path, pid: int) -> Path | None:
+    dumps = folder.glob(f"callgrind.out.{pid}.*")
+    return max(dumps, key=lambda path: int(path.suffix[1:]), default=None)
 
 
 def _callgrind_control(what: str, pid: int) -> None:
@@ -164,12 +187,12 @@ def proportional_kib(pid: int) -> int:
     return int(found[1])
 
 
-def instruction_counter(folder: Path) -> Counter | None:
+def instruction_counter(folder: Path, *, by_perf: bool = True) -> Counter | None:
     """The best way to count instructions that works on this machine: tried, since installed is not enough.
 
-    `folder` takes what callgrind writes.
+    `folder` takes what callgrind writes; `by_perf` False: by callgrind in any case.
     """
-    if shutil.which("perf"):
+    if by_perf and shutil.which("perf"):
         probe = subprocess.run(
             ["perf", "stat", "-x", ",", "-e", ",".join(_PERF_EVENTS), "true"],
             capture_output=True,

@@ -6,6 +6,7 @@ not as it should be ends the run with LoadError.
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 from typing import TYPE_CHECKING, Literal
@@ -16,6 +17,8 @@ from proxy.lab.backend import SMALL
 from proxy.tls.binding import lib
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from peers import Server
 
 Kind = Literal["ec", "rsa"]
@@ -45,9 +48,23 @@ class Client:
     `suite` leaves one TLS 1.3 cipher suite to choose from; None: OpenSSL's own, so each server takes what it prefers.
     """
 
-    def __init__(self, server: Server, kind: Kind, version: Version, suite: str | None = None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        kind: Kind,
+        version: Version,
+        suite: str | None = None,
+        *,
+        sites: Mapping[bytes, bytes | None] | None = None,
+        asks: bool = True,
+    ) -> None:
+        """Ask for each of `sites` in turn: the server's name, and the staple that must come; else for the only one.
+
+        `asks` False: for no staple, and then none may come.
+        """
         self._server = server
-        self._expected = server.staples.get(kind)
+        self._sites = itertools.cycle((sites or {SERVER_NAME: server.staples.get(kind)}).items())
+        self._asks = asks
         self._staple: bytes | None = None
         context = self._context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_min_proto_version(_VERSIONS[version])
@@ -76,8 +93,10 @@ class Client:
             tcp.setsockopt(socket.SOL_SOCKET, timeout, struct.pack("ll", _ANSWER_WITHIN_S, 0))
         connection = SSL.Connection(self._context, tcp)
         connection.set_connect_state()
-        connection.set_tlsext_host_name(SERVER_NAME)
-        connection.request_ocsp()
+        name, expected = next(self._sites)
+        connection.set_tlsext_host_name(name)
+        if self._asks:
+            connection.request_ocsp()
         if session is not None:
             connection.set_session(session)
         self._staple = None
@@ -88,7 +107,9 @@ class Client:
         is_resumed = bool(lib.SSL_session_reused(connection._ssl))  # noqa: SLF001  nor for this
         if is_resumed is not (session is not None):
             raise LoadError(f"{self._server.name}: a session was {'' if is_resumed else 'not '}resumed")
-        if session is None and self._expected is not None and self._staple != self._expected:
+        if not self._asks:
+            expected = b""
+        if session is None and expected is not None and (self._staple or b"") != expected:
             raise LoadError(f"{self._server.name}: {'another' if self._staple else 'no'} staple in a full handshake")
         return connection
 

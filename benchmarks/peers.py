@@ -49,6 +49,10 @@ class Lab:
     chains: dict[Kind, Path]
     """PEM with the leaf and the intermediate; the key is beside it, ending ``.key``."""
 
+    def new_folder(self) -> Path:
+        """Name one that is not there yet."""
+        return self.folder / f"more-{len(list(self.folder.glob('more-*')))}"
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
