@@ -105,14 +105,14 @@ def range_text(field: FieldInfo) -> str:
 def all_fields(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
     """List every setting that is no table, by its dotted path without indexes."""
     for name, field in model.model_fields.items():
-        table = _table(field)
+        table = table_of(field)
         if table is None:
             yield prefix + name, field
         else:
             yield from all_fields(table, f"{prefix}{name}.")
 
 
-def _table(field: FieldInfo) -> type[BaseModel] | None:
+def table_of(field: FieldInfo) -> type[BaseModel] | None:
     """Give the model of a table or of each in an array of tables; None for a plain value."""
     kind = field.annotation
     if get_origin(kind) is tuple:
@@ -185,7 +185,7 @@ def _suggestion(keys: list[str]) -> str:
     *table, wrong = keys
     here: type[BaseModel] = Settings
     for name in table:
-        here = _table(here.model_fields[name]) or here
+        here = table_of(here.model_fields[name]) or here
     elsewhere = [path for path, _ in all_fields() if path.rpartition(".")[2] == wrong]
     if elsewhere:
         return f": it belongs to {' or '.join(map(_place, elsewhere))}"
@@ -204,7 +204,7 @@ def _header(path: str) -> str:
     is_array = False
     for name in path.split("."):
         field = here.model_fields[name]
-        here, is_array = _table(field) or here, get_origin(field.annotation) is tuple
+        here, is_array = table_of(field) or here, get_origin(field.annotation) is tuple
     return f"[[{path}]]" if is_array else f"[{path}]"
 
 
