@@ -13,13 +13,22 @@ The last column is the proxy's word for it: in the log, in the metrics and in `s
 *stapled*, the answer is odd but good. Whatever else the word is, a good response that is held stays until its end; only
 `revoked` withdraws it.
 
-In the lab: `stapleproxy lab --fault NAME --after 30s --for 60s`, or with many faults one after the other
+In the lab: `stapleproxy lab --fault expired --after 30s --for 60s`, or with many faults one after the other
 `stapleproxy lab --scenario config/lab.toml`. By hand while it runs, for everything or for the certificates whose OCSP
-URL ends with `/PREFIX`:
+URL ends with `/PREFIX`, which is `ec` or `rsa` for those that the lab begins with:
 
-    curl -X PUT --data expired http://127.0.0.1:PORT/-/faults
-    curl -X PUT --data expired http://127.0.0.1:PORT/-/faults/PREFIX
-    curl -X DELETE http://127.0.0.1:PORT/-/faults
+```console
+$ stapleproxy lab --folder lab &
+…
+Running until Ctrl-C.
+$ responder=$(openssl x509 -in lab/localhost.ec.pem -noout -ocsp_uri | sed 's:/ec$::')
+$ curl --silent --request PUT --data expired "$responder/-/faults"
+expired for everything: nextUpdate has passed.
+$ curl --silent --request DELETE "$responder/-/faults"
+…
+$ curl --silent --request PUT --data expired "$responder/-/faults/ec"
+expired for /ec: nextUpdate has passed.
+```
 """
 _GROUPS = {
     "transport": "The connection",

@@ -4,7 +4,7 @@
   stands below a command is all that it prints. ``…`` stands for what varies within a line, and as a line of its own for
   any number of lines. A command must end well, unless the next one is ``echo $?``.
 - any block whose first line is ``# NAME`` or ``// NAME`` with a file's name is written to that file.
-- everything else is not run: the sentence before it says so, and tests/docs/test_not_run.py lists it.
+- everything else is not run: the sentence before it says so, and tests/docs/not_run.py lists it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from pathlib import Path
 READY_WITHIN_S = 20.0
 END_WITHIN_S = 15.0
 POLL_S = 0.02
+WARNING = "WARNING(?!.*all rights of root)"
+"""In a pattern for the log: any but the one that a test run by root always sees."""
 
 
 def wait_until(condition, within_s: float = 20.0, what: str = "the condition"):

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from integration.clients import alert_number, curl, is_not_stapled, is_stapled, s_client, verify_with_openssl
 from integration.conftest import free_port
-from integration.front import run, site, toml, wait_until
+from integration.front import WARNING, run, site, toml, wait_until
 from lab.servers import process_at, require_peer
 from OpenSSL import SSL
 
@@ -122,7 +122,7 @@ def test_a_certificate_without_a_responder_is_served_quietly(lab, backend, tmp_p
         assert is_not_stapled(s_client(front.port, "-status", ca=lab.root))
         assert staple_of(front.port, lab, request_path="/").http_status == 200
         assert "no-ocsp-uri" in front.log
-        assert not re.search("WARNING|ERROR", front.log), front.log
+        assert not re.search(f"{WARNING}|ERROR", front.log), front.log
 
 
 def test_stapling_on_for_one_host_and_off_for_another(lab, backend, tmp_path):
@@ -270,7 +270,7 @@ def test_the_responder_is_down_at_the_start(lab, backend, tmp_path):
     with run(tmp_path, toml(site(backend, pair), stapling={**FAST, "warmup_timeout_s": 1})) as front:
         result = staple_of(front.port, lab, request_path="/")
         assert (result.http_status, result.staple_der) == (200, None)
-        assert "connect" in front.wait_for_log("WARNING.*")[0]
+        assert "connect" in front.wait_for_log(f"{WARNING}.*")[0]
         with lab.responder():
             wait_until(lambda: staple_of(front.port, lab).staple is not None, 5, "a staple")
         assert is_stapled(s_client(front.port, "-status", ca=lab.root))
@@ -395,7 +395,7 @@ def test_an_answer_that_is_no_response_is_not_stapled(lab, backend, tmp_path):
     for answer in [(page, 200, "text/html"), (page, 404, "text/html"), (page,), (b"",), (b"\x30\x03\x0a\x01\x03",)]:
         with canned_responder(lab.port, *answer), run(tmp_path, toml(site(backend, pair), stapling=FAST)) as front:
             assert is_not_stapled(s_client(front.port, "-status", ca=lab.root))
-            front.wait_for_log("WARNING")
+            front.wait_for_log(WARNING)
             assert not re.search("ERROR|Traceback", front.log), front.log
             assert alert_number(s_client(front.port, ca=lab.root)) is None
 
