@@ -51,12 +51,12 @@ class HumanLine(logging.Formatter):
         super().__init__(f"%(asctime)s %(levelname)s {role}[{os.getpid()}] %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
-        record.message = _printable(record.message + _together(record))
+        record.message = printable(record.message + _together(record))
         return super().formatMessage(record)
 
     def formatException(self, ei: logging._SysExcInfoType) -> str:  # noqa: N802  # logging's name
         """Only a mistake of ours has a traceback: it is left in its lines, which people read."""
-        return "\n".join(map(_printable, super().formatException(ei).split("\n")))
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 class JsonLine(logging.Formatter):
@@ -105,5 +105,6 @@ def _span(seconds: float) -> str:
     return f"{seconds / 3600:.0f} h"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Take out of one line what steers a terminal, turns the direction of writing, or cannot be encoded."""
     return "".join(char if char.isprintable() else "?" for char in text)

@@ -10,6 +10,7 @@ import aiohttp
 
 from proxy.errors import FetchFailed, FetchReason
 from proxy.keeper.intake import ConnectionLostError
+from proxy.log_lines import printable
 
 if TYPE_CHECKING:
     from proxy.keeper.way import Proxy
@@ -68,5 +69,8 @@ def _why(error: Exception) -> str:
 
 
 def one_line(text: str) -> str:
-    """Fit for a log."""
-    return " ".join(text.split())[:MAX_DETAIL_LENGTH]
+    """Fit for a log, for JSON and for a terminal.
+
+    aiohttp keeps bytes that are no UTF-8, as in a status that is worded in Latin-1, as surrogates: JSON takes none.
+    """
+    return printable(" ".join(text.split())[:MAX_DETAIL_LENGTH])

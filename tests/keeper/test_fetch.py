@@ -202,10 +202,11 @@ def test_what_is_remembered_is_forgotten_in_time_and_bounded():
         (b"404 ", "404 Not Found"),
         (b"404", "404 Not Found"),
         (b"499 ", "499"),
+        (b"500 Impr\xe9vu \x1b[2J\xe2\x80\xae", "500 Impr?vu ?[2J?"),
     ],
 )
 def test_a_status_is_told_as_the_responder_words_it(line, told):
-    """Or as RFC 9110 does, where the responder leaves the words out."""
+    """Or as RFC 9110 does, where the responder leaves the words out; without what no terminal or JSON should get."""
 
     async def handler(reader, writer):
         await head_of(reader)
