@@ -14,6 +14,8 @@ from proxy.errors import StapleproxyError, StartError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from _typeshed import WriteableBuffer
+
 TIMEOUT_S = 10.0
 """Of a whole exchange."""
 MAX_ANSWER_BYTES = 64 << 20
@@ -49,13 +51,29 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class _HurriedSocket(socket.socket):
+    """Reads until `end`, however little comes at a time: http.client would read a trickling head for days."""
+
+    def __init__(self, end: float) -> None:
+        super().__init__(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._end = end
+
+    def recv_into(self, buffer: WriteableBuffer, nbytes: int = 0, flags: int = 0) -> int:  # what makefile() reads by
+        left_s = self._end - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self.settimeout(left_s)
+        return super().recv_into(buffer, nbytes, flags)
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout_s: float) -> None:
         super().__init__("admin", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        assert self.timeout is not None  # it was given
+        self.sock = _HurriedSocket(time.monotonic() + self.timeout)
         self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
@@ -64,7 +82,6 @@ def exchange(
     path: Path, target: str, method: str = "GET", body: bytes | None = None, *, timeout_s: float = TIMEOUT_S
 ) -> Answer:
     """Make one request, `body` is DER; raises NotAnsweredError."""
-    end = time.monotonic() + timeout_s
     connection = _UnixConnection(path, timeout_s)
     try:
         media_type = "application/json" if body is None else "application/ocsp-response"
@@ -73,8 +90,8 @@ def exchange(
         received = bytearray()
         while chunk := answer.read1(_CHUNK_BYTES):
             received += chunk
-            if len(received) > MAX_ANSWER_BYTES or time.monotonic() > end:
-                raise NotAnsweredError(f"admin.socket {path}: the answer is too long, or takes too long")
+            if len(received) > MAX_ANSWER_BYTES:
+                raise NotAnsweredError(f"admin.socket {path}: the answer is too long")
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NotAnsweredError(f"admin.socket {path}: {_why(error, timeout_s)}") from error
     finally:
@@ -103,7 +120,7 @@ def fetch(path: Path, target: str) -> bytes:
 def _document(path: Path, body: bytes) -> dict[str, object]:
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         raise NotAnsweredError(f"admin.socket {path}: what answers there is no stapleproxy")
