@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.errors import StapleproxyError, StartError
+from proxy.log_lines import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,7 +131,7 @@ def _document(path: Path, body: bytes) -> dict[str, object]:
 def _check(path: Path, answer: Answer, document: dict[str, object]) -> None:
     if answer.status >= http.client.BAD_REQUEST:
         what = [f"admin.socket {path}", document.get("reason"), document.get("error", answer.reason)]
-        raise RefusedError(answer.status, ": ".join(str(each) for each in what if each))
+        raise RefusedError(answer.status, printable(": ".join(str(each) for each in what if each)))
 
 
 def _why(error: Exception, timeout_s: float) -> str:

@@ -46,6 +46,7 @@ from proxy.forecast import lines as forecast_lines
 from proxy.keeper.fetch import Fetcher
 from proxy.keeper.issuers import Issuers
 from proxy.lab.client import ProbeError, probe
+from proxy.log_lines import printable
 from proxy.names import host_name
 from proxy.ocsp.request import NONCE_BYTES, build_request
 from proxy.ocsp.response import Rules
@@ -364,11 +365,6 @@ def verdict_text(verdict: Verdict, yes: str, no: str) -> Text:
     if verdict.would_staple:
         return text.append(yes, style="green")
     return text.append(printable(f"{no}: {verdict.reason}: {verdict.detail}"), style="red")
-
-
-def printable(text: str) -> str:
-    """Keep a responder's words, or a file's name, from steering the terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def clock(moment: datetime) -> str:

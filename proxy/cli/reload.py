@@ -44,6 +44,7 @@ def reload(*, path: Path, timeout_s: float) -> None:
     """  # noqa: D301  \b is click's mark for lines to leave as they are
     from proxy.cli.adminclient import ask
     from proxy.cli.console import busy
+    from proxy.log_lines import printable
 
     end = time.monotonic() + timeout_s
     tried = _news(path).reloads
@@ -55,7 +56,7 @@ def reload(*, path: Path, timeout_s: float) -> None:
     last = news.last_reload
     assert last is not None  # it has ended
     if not last.ok:
-        raise ConfigError(*(Problem("", mistake) for mistake in last.mistakes))
+        raise ConfigError(*(Problem("", printable(mistake)) for mistake in last.mistakes))
     click.echo(f"generation {news.generation} serves")
 
 

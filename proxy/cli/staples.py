@@ -217,10 +217,11 @@ def set_(*, name: str, response: Path, file: Path | None, socket_path: Path | No
     from proxy.cli.adminclient import ask
     from proxy.cli.staples_place import Running, the_one
     from proxy.cli.staples_view import read_response
+    from proxy.log_lines import printable
 
     del httpd  # a file of Apache's names no admin socket, and says so
     der = read_response(response)
     place = Running(find_socket(file, socket_path))
     row = the_one(place, place.rows(), name, held=False)
     told = ask(place.path, f"/api/staples/{row.key}", "PUT", der)
-    click.echo(f"{row.certificate}: {told.get('status')}, stapled until {told.get('stapled_until')}")
+    click.echo(printable(f"{row.certificate}: {told.get('status')}, stapled until {told.get('stapled_until')}"))

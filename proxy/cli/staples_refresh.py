@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from proxy.cli.adminclient import RefusedError, ask
 from proxy.cli.console import make_console
 from proxy.errors import StartError
+from proxy.log_lines import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ def refresh(place: Running, wanted: Sequence[Staple], timeout_s: float) -> bool:
             until = (
                 f"stapled until {each.stapled_until:%Y-%m-%d %H:%M:%SZ}" if each.stapled_until else "nothing is stapled"
             )
-            click.echo(f"{each.certificate}: {each.status}, {until}")
+            click.echo(printable(f"{each.certificate}: {each.status}, {until}"))
     else:
         click.echo(f"{len(outcomes.done)} of {len(wanted)} refreshed")
     for each in outcomes.refused:
@@ -54,11 +55,12 @@ def refresh(place: Running, wanted: Sequence[Staple], timeout_s: float) -> bool:
             if each.stapled_until
             else "none is held"
         )
-        click.echo(f"{each.certificate}: no new staple, {held}; {'; '.join(map(str, each.troubles))}", err=True)
+        what = f"{each.certificate}: no new staple, {held}; {'; '.join(map(str, each.troubles))}"
+        click.echo(printable(what), err=True)
     if outcomes.waiting:
         told = ", ".join(each.certificate for each in outcomes.waiting[:3]) + ", …" * (len(outcomes.waiting) > 3)
         what = f"{len(outcomes.waiting)} of {len(wanted)} were not answered within {timeout_s:g} s: {told}"
-        click.echo(f"{what}; they are still being asked for", err=True)
+        click.echo(printable(f"{what}; they are still being asked for"), err=True)
     return not outcomes.refused and not outcomes.waiting
 
 

@@ -36,6 +36,7 @@ def print_rows(rows: Sequence[Row], now: datetime) -> None:
     from rich.text import Text
 
     from proxy.cli.console import make_console
+    from proxy.log_lines import printable
 
     if not rows:
         click.echo("no responses")
@@ -54,7 +55,7 @@ def print_rows(rows: Sequence[Row], now: datetime) -> None:
         numbers = (str(row.size), str(row.hits)) if row.response else ("-", "-")
         status = f"{row.status}, over" if is_over else row.status
         cells = [who, status, *(_clock(moment) for moment in times), *numbers]
-        table.add_row(*map(Text, cells))  # a str would be read as markup
+        table.add_row(*(Text(printable(cell)) for cell in cells))  # a str would be read as markup
     console = make_console()
     console.width = max(console.width, LEAST_TABLE_COLUMNS)
     console.print(table)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from proxy.keeper.status import State
+from proxy.log_lines import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,7 +39,7 @@ _SHOWN_RESPONDERS = 10
 
 
 class View:
-    """What rich prints."""
+    """What rich prints. What strangers have said may not steer the terminal: rich lets escape sequences pass."""
 
     def __init__(self, status: Status) -> None:
         self._status = status
@@ -47,6 +48,7 @@ class View:
         del console
         columns = max(options.max_width, _LEAST_COLUMNS)
         for line in lines(self._status, columns):
+            line.plain = printable(line.plain)  # as long as before: its colours stay where they are
             line.overflow = "fold"
             yield line
 

@@ -93,6 +93,21 @@ def test_refresh_of_all_tells_those_that_were_refused(tmp_path):
     assert err.startswith("0.pem (EC secp256r1): no new staple")
 
 
+def test_a_responders_words_do_not_steer_the_terminal(tmp_path):
+    """In the list, and in the outcome of a refresh."""
+    hostile = "\x1b]0;title\x07\x9b2J\u202emoc"
+    after = staple(certificate=hostile, failures=1, troubles=[TROUBLE | {"detail": hostile}])
+    replies = {
+        "GET /api/staples": [staples(staple()), staples(after)],
+        f"POST /api/staples/{KEYS[0]}/refresh": [(202, {})],
+    }
+    with admin_socket(tmp_path / "s", **replies) as served:
+        for command in (["refresh", "0.test"], ["list"]):
+            _, out, err = run(served.path, *command)
+            assert "moc" in out.decode() + err
+            assert all(line.isprintable() for line in (out.decode() + err).split("\n"))
+
+
 def test_where_nobody_can_be_asked(tmp_path):
     """A staple from a file, say, of a certificate that names no responder."""
     replies = {

@@ -199,6 +199,28 @@ def test_what_another_version_says_is_one_sentence(tmp_path):
     assert "its status is not as this version writes it (ready: " in err
 
 
+HOSTILE = "\x1b]0;title\x07\x9b2J\u202emoc\n\r"
+
+
+def test_what_strangers_say_does_not_steer_the_terminal(tmp_path):
+    """A name of a site, a responder's words, a mistake of a reload, a refusal: no control character gets through."""
+    bad = replace(FAILING, certificate=HOSTILE, troubles=(Trouble(f"http://{HOSTILE}", "timeout", HOSTILE),))
+    status = replace(
+        STATUS,
+        ready=False,
+        reasons=(HOSTILE,),
+        generation=replace(STATUS.generation, last_reload=Reload("x", False, (HOSTILE,))),
+        sites=(Site((HOSTILE,), State.FAILING, NOW, (bad,)),),
+        responders=(replace(STATUS.responders[0], responder=HOSTILE),),
+    )
+    replies = {"GET /api/status": [(200, document(status)), (503, {"error": HOSTILE})]}
+    with admin_socket(tmp_path / "s", **replies) as served:
+        for _ in range(2):
+            _, out, err = run("--socket", served.path)
+            assert "moc" in out + err
+            assert all(line.isprintable() for line in (out + err).split("\n"))
+
+
 def test_piped_it_is_plain_text(tmp_path):
     """No colours, no boxes, no blanks to fill lines with."""
     with admin_socket(tmp_path / "s", **{"GET /api/status": [(200, document(IN_TROUBLE))]}) as served:
