@@ -27,6 +27,7 @@ from proxy.counters_layout import (
     LATENCY_S,
     LATENCY_SUM_US,
     LOST_LINES,
+    MAX_COUNT,
     OPEN,
     QUICK_AT,
     QUICK_END,
@@ -161,7 +162,9 @@ def settle(sheet: Sheet) -> None:
     """Say what came of the connections that ended with their worker. Nobody else may write there meanwhile."""
     words = sheet.words
     words[OPEN] = 0
-    words[FAILURE_AT[Failure.WORKER_ENDED]] += unaccounted(words)
+    at = FAILURE_AT[Failure.WORKER_ENDED]
+    # Held within a word: the master must outlive whatever a worker that was taken over has written.
+    words[at] = min(max(words[at] + unaccounted(words), 0), MAX_COUNT)
 
 
 class SiteCounts:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WORD_BYTES = 8
+MAX_COUNT = 2 ** (8 * WORD_BYTES) - 1
 
 TLS_CONNECTIONS, REDIRECT_CONNECTIONS, OPEN, UPSTREAM_FAILURES, LOST_LINES = range(5)
 """OPEN is how many clients are connected now."""

@@ -52,6 +52,25 @@ def test_no_two_counts_share_a_word():
     assert max(of_site) < layout.SITE_WORDS
 
 
+@pytest.mark.parametrize("first", [0, layout.MAX_COUNT])
+@pytest.mark.parametrize("rest", [1, layout.MAX_COUNT // 2, layout.MAX_COUNT])
+def test_whatever_a_worker_has_written_the_master_goes_on(first, rest):
+    """It settles the sheet of one that is gone, as root, and adds it up; the figures may be nonsense then."""
+    counters = Counters()
+    counted = counters.take_all(["one.example"], 1)
+    words = counted.sheets[0].words
+
+    def write():
+        for at in range(len(words)):
+            words[at] = rest
+        words[layout.TLS_CONNECTIONS] = first
+
+    os.waitpid(child(write), 0)
+    counted.give_back()
+    assert words[layout.OPEN] == 0
+    assert of(counters).requests["2xx"] == rest
+
+
 @pytest.mark.parametrize("sites", [0, 1, 16, 17, 10_000])
 def test_all_sites_fit_in_a_slot(sites):
     assert layout.capacity_for(sites) >= sites
