@@ -198,6 +198,14 @@ def build(
                 if each and is_left:
                     each.leave_lock()
 
+        def leave_old_sockets() -> None:
+            # Whoever held a copy would keep the address, and have clients wait there for nobody.
+            for place, slots in before.ports.items():
+                for slot in slots if place not in ports and place not in at_admin else ():
+                    slot.close()
+            if before.admin and before.admin is not admin:
+                before.admin.sock.close()
+
         def keep(life_fd: int, ready_fd: int) -> int:
             # Imported here, in the child: aiohttp is of no use to the workers, and would be in the memory of each.
             from proxy.keeper import process  # noqa: PLC0415
@@ -205,6 +213,7 @@ def build(
             if account:
                 drop(account)
             leave_locks(of_ours=False)
+            leave_old_sockets()
             inlines = (inline, *(each for each in commons.inlines if each is not inline)) if inline else ()
             return process.run(
                 sites,
@@ -224,6 +233,7 @@ def build(
             if account:
                 drop(account)
             leave_locks(of_ours=True)
+            leave_old_sockets()
             doors.close()
             reader.count_as(line)
             wire = inline.wires[number] if inline else None

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import pytest
 from integration.admin import ask, ask_bytes
+from integration.conftest import free_port
 from integration.front import run, site, toml, wait_until
 from integration.test_policies import FAST, response
 
@@ -125,6 +126,22 @@ def test_the_master_is_ordered_by_the_unix_socket_alone(lab, backend, tmp_path):
         assert by_tcp(port, "GET", "/api/status", **right)[0] == 200
         assert ask(path, "/api/stop", "POST")[0] == 202
         assert front.process.wait(20) == 0
+
+
+@pytest.mark.slow
+def test_a_reload_takes_the_port_elsewhere_and_back(lab, backend, tmp_path):
+    """Nobody is left waiting at the old address, which is free for whoever wants it."""
+    first, second = free_port(), free_port()
+    settings = configuration(tmp_path, site(backend, lab.issue("localhost")), listen=f"127.0.0.1:{first}")
+    with lab.responder(), run(tmp_path, settings) as front:
+        file = tmp_path / "front.toml"
+        for generation, (old, new) in enumerate([(first, second), (second, first)], 2):
+            file.write_text(file.read_text().replace(f"127.0.0.1:{old}", f"127.0.0.1:{new}"))
+            front.process.send_signal(signal.SIGHUP)
+            front.wait_for_log(f"reloaded, generation {generation}", 20)
+            assert by_tcp(new, "GET", "/healthz")[0] == 200
+            with pytest.raises(ConnectionRefusedError):
+                by_tcp(old, "GET", "/healthz")
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 
 import pytest
 from integration.front import children_of, is_alive, run, site, toml, wait_until
@@ -98,16 +99,21 @@ def _two(found):
 
 @pytest.mark.slow
 def test_an_upgrade_may_change_the_configuration(lab, stapled, backend, tmp_path):
-    """Another number of workers, another cache, and no admin socket: whose file goes away."""
+    """Another number of workers, another cache; nothing is left of the admin interface and the redirecting port."""
     admin = tmp_path / "admin.sock"
     before = toml(
         site(backend, stapled),
         workers=3,
         stapling={"cache": f"shmcb:{tmp_path}/cache(128000)"},
-        admin={"socket": str(admin)},
+        admin={"socket": str(admin), "listen": "127.0.0.1:0"},
+        redirect={"listen": ["127.0.0.2:0"]},
     )
     with run(tmp_path, before) as front:
         load = Load(front.port, leaf_and_issuer(stapled[0]))
+        given_up = [
+            front.wait_for_log(rf"{what} (?:http://)?(127\.0\.0\.\d):(\d+)").groups()
+            for what in ("the admin interface is at", "and redirect from")
+        ]
         with load.running():
             after = toml(site(backend, stapled), workers=1, stapling={"cache": f"shmcb:{tmp_path}/cache(512000)"})
             (tmp_path / "front.toml").write_text(after)
@@ -116,6 +122,9 @@ def test_an_upgrade_may_change_the_configuration(lab, stapled, backend, tmp_path
                 assert front.process.wait(TIMEOUT_S) == 0
                 assert not admin.exists()
                 assert len(children_of(pid)) == 2
+                for host, port in given_up:
+                    with pytest.raises(ConnectionRefusedError):
+                        socket.create_connection((host, int(port)), TIMEOUT_S)
                 load.stop()
         assert (load.failures, load.without_staple) == ([], [])
 
