@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from aiohttp import web
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from proxy.keeper.refresher import Refresher
     from proxy.keeper.status import Query
     from proxy.keeper.watched import Watched
+
+T = TypeVar("T")
 
 _BODY_WITHIN_S = 10.0
 _AS_IN_APACHE = "responses are fetched when clients ask, as in Apache: none can be ordered or set (stapling.profile)"
@@ -77,14 +79,20 @@ class Admin:
             "openapi": self._openapi,
         }
 
+    async def _in_turn(self, request: web.Request, work: Callable[[], T]) -> T:
+        async with self._turn:
+            # Whoever asks again and again without waiting must not have all others wait for answers to nobody.
+            if request.transport is None:
+                raise RefusedError(_mistake(503, "the client has gone"))
+            return await asyncio.to_thread(work)
+
     # --- to look at
 
     async def _page(self, request: web.Request, access: Access) -> web.Response:
         query = _query(request)
-        async with self._turn:
-            text = await asyncio.to_thread(
-                lambda: page(self.status.status(query), query, may_order=access.may(Right.ORDER))
-            )
+        text = await self._in_turn(
+            request, lambda: page(self.status.status(query), query, may_order=access.may(Right.ORDER))
+        )
         return web.Response(
             text=text, content_type=HTML, charset="utf-8", headers={"Content-Security-Policy": PAGE_POLICY}
         )
@@ -96,19 +104,16 @@ class Admin:
         reasons = tuple(self.status.reasons())
         return answer(Readiness(not reasons, reasons), 503 if reasons else 200)
 
-    async def _metrics_text(self, _: web.Request) -> web.Response:
-        async with self._turn:
-            text = await asyncio.to_thread(self._metrics.text)
+    async def _metrics_text(self, request: web.Request) -> web.Response:
+        text = await self._in_turn(request, self._metrics.text)
         return web.Response(text=text, headers={"Content-Type": METRICS})
 
     async def _all(self, request: web.Request) -> web.Response:
         query = _query(request)
-        async with self._turn:
-            return await asyncio.to_thread(lambda: answer(self.status.status(query)))
+        return await self._in_turn(request, lambda: answer(self.status.status(query)))
 
-    async def _staples(self, _: web.Request) -> web.Response:
-        async with self._turn:
-            return await asyncio.to_thread(lambda: answer(Staples(tuple(self.status.certificates()))))
+    async def _staples(self, request: web.Request) -> web.Response:
+        return await self._in_turn(request, lambda: answer(Staples(tuple(self.status.certificates()))))
 
     async def _staple(self, request: web.Request) -> web.Response:
         found = self.status.certificate(_key(request))

@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import stat
+import threading
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -167,6 +168,38 @@ def test_whoever_holds_connections_open_leaves_the_keeper_its_descriptors(world,
             assert descriptors() - before - ours <= 2 * MAX_CONNECTIONS
             for _, writer in held:
                 writer.close()
+
+    asyncio.run(run())
+
+
+def test_whoever_does_not_wait_for_the_answer_keeps_nobody_waiting(world, segment, tmp_path, monkeypatch):
+    """Pages are made one at a time; for who has gone none is."""
+    made, may_go_on = [], threading.Event()
+
+    def slowly(self):
+        made.append(self)
+        assert may_go_on.wait(20)
+        return ""
+
+    monkeypatch.setattr(Metrics, "text", slowly)
+
+    async def run():
+        async with responder(world.responder) as url, admin(world, segment, tmp_path, stapled(ONE, url)) as session:
+            first = asyncio.create_task(session.get("/metrics"))
+            await until(lambda: made)
+            for _ in range(50):
+                reader, writer = await asyncio.open_unix_connection(tmp_path / "admin.sock")
+                # The first is answered at once: when that is here, the second waits.
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+                await reader.readuntil(b"}\n")
+                writer.close()
+                await writer.wait_closed()
+            assert await get(session, "/healthz") == (200, {"status": "ok"})
+            last = asyncio.create_task(session.get("/metrics"))
+            may_go_on.set()
+            for waiting in (first, last):
+                (await waiting).close()
+            assert len(made) <= 3, "the first, the last, and one that may have gone just now"
 
     asyncio.run(run())
 
