@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import click
@@ -15,6 +16,8 @@ VARIABLE = "_STAPLEPROXY_COMPLETE"
 """By which click knows that a shell asks."""
 WITHIN_S = 1.0
 """Whoever presses Tab waits no longer."""
+
+_NAME = re.compile(r"[a-z0-9_*][a-z0-9._:-]*", re.IGNORECASE)
 
 
 @click.command(short_help="Print the script for completion with the Tab key.")
@@ -40,7 +43,8 @@ def completion(shell: str) -> None:
 def names(file: Path | None, socket_path: Path | None, incomplete: str) -> list[str]:
     """Give the names that begin so: those that a running stapleproxy tells, or else those in the configuration."""
     found = _told(file, socket_path) or _configured(file)
-    return sorted(name for name in found if name.startswith(incomplete))
+    # The shell puts it on the command line as it is: nothing may come from a socket that would run there.
+    return sorted(name for name in found if name.startswith(incomplete) and _NAME.fullmatch(name))
 
 
 def _told(file: Path | None, socket_path: Path | None) -> set[str]:

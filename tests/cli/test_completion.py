@@ -118,3 +118,13 @@ def test_whatever_answers_there_is_no_traceback_after_tab(tmp_path, reply):
     """It would stand in the middle of the line that somebody types."""
     with admin_socket(tmp_path / "s", **{"GET /api/staples": [(200, reply)]}) as served:
         assert names(None, served.path, "") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["$(reboot)", "`id`", "x;id", "x y", "x\nplain,y", "'", "--help", "/etc", "x\x1b[2J", "é"]
+)
+def test_what_is_no_server_name_does_not_get_onto_the_command_line(tmp_path, name):
+    """The shell would run it when the line is entered."""
+    told = [{"names": [name, "*.www.test", "_dmarc.www.test", "WWW-1.test"]}]
+    with admin_socket(tmp_path / "s", **{"GET /api/staples": [(200, {"staples": told})]}) as served:
+        assert names(None, served.path, "") == ["*.www.test", "WWW-1.test", "_dmarc.www.test"]
