@@ -44,6 +44,11 @@ class Control:
         except BlockingIOError:
             return False
 
+    def close(self) -> None:
+        """Give up both ends in this process, which is to give no orders: for the workers."""
+        os.close(self.reading_fd)
+        os.close(self._writing_fd)
+
     def receive(self) -> set[Order]:
         """Take what was asked for since: the master's side."""
         try:

@@ -235,6 +235,7 @@ def build(
             leave_locks(of_ours=True)
             leave_old_sockets()
             doors.close()
+            commons.control.close()  # who takes a worker over may not stop the others
             reader.count_as(line)
             wire = inline.wires[number] if inline else None
 

@@ -44,6 +44,25 @@ def test_a_killed_worker_is_replaced_and_the_other_goes_on(lab, stapled, backend
             assert staple(front, lab) is not None
 
 
+def test_a_worker_gives_the_master_no_orders(lab, stapled, backend, tmp_path):
+    """Of all pipes that it shares with the master, it writes to one alone: on it the keeper hears what is missed."""
+
+    def pipes(pid, flags):
+        found = set()
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                name, told = str(fd.readlink()), Path(f"/proc/{pid}/fdinfo/{fd.name}").read_text()
+                if name.startswith("pipe:") and int(re.search(r"flags:\s+(\d+)", told)[1], 8) & 0o3 in flags:
+                    found.add(name)
+        return found
+
+    with run(tmp_path, toml(site(backend, stapled), admin={"socket": str(tmp_path / "admin.sock")})) as front:
+        (worker,), (keeper,) = front.pids("worker"), front.pids("keeper")
+        of_master = pipes(front.process.pid, {os.O_RDONLY, os.O_WRONLY})
+        assert len(of_master & pipes(keeper, {os.O_WRONLY})) == 2, "orders, and what is missed"
+        assert len(of_master & pipes(worker, {os.O_WRONLY})) == 1
+
+
 def test_while_a_worker_is_not_replaced_the_other_has_all_clients(lab, stapled, backend, tmp_path):
     """It dies again and again, so the pause grows; nobody is left to wait for it in its queue, and it comes back."""
     with run(tmp_path, toml(site(backend, stapled), workers=2)) as front:
