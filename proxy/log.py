@@ -113,7 +113,9 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and (cause := _outside_cause(record.exc_info[1])):
-            first_line = record.getMessage().partition("\n")[0]
+            # Without the address: with it each client would be another trouble, and some have as many as they like.
+            is_clients = _is_clients(record.exc_info[1])
+            first_line = "the admin interface" if is_clients else record.getMessage().partition("\n")[0]
             record = logging.makeLogRecord(
                 vars(record) | {"msg": "%s: %s", "args": (first_line, cause), "exc_info": None, "exc_text": None}
             )
@@ -150,6 +152,10 @@ def _outside_cause(error: BaseException | None) -> str:
         return "out of memory"
     if isinstance(error, OSError) and error.errno not in _OUR_ERRNOS:
         return str(error) or type(error).__name__
-    if type(error).__module__ == _OF_CLIENTS:
+    if _is_clients(error):
         return f"a client's mistake ({type(error).__name__})"  # without its words: who knows what is among them
     return ""
+
+
+def _is_clients(error: BaseException | None) -> bool:
+    return type(error).__module__ == _OF_CLIENTS

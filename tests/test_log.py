@@ -120,6 +120,26 @@ except Exception:
 
 
 @pytest.mark.parametrize("form", ["human", "json"])
+def test_mistakes_of_many_clients_are_one_trouble(form):
+    """Who has a network of addresses cannot fill the disk with them, and their words are in no line."""
+    lines = lines_of(
+        form,
+        """
+from aiohttp.http_exceptions import BadHttpMessage
+for number in range(1000):
+    try:
+        raise BadHttpMessage("odd words")
+    except Exception:
+        logging.getLogger("aiohttp.server").exception("Error handling request from %s", f"2001:db8::{number:x}")
+""",
+    )
+    first, count = lines
+    assert "the admin interface: a client's mistake (BadHttpMessage)" in first
+    assert "999 more times" in count
+    assert "odd words" not in first + count
+
+
+@pytest.mark.parametrize("form", ["human", "json"])
 def test_identical_trouble_is_counted_and_the_count_is_told_at_the_end(form):
     """The first is told at once; with a reason the words may differ, since they have times in them."""
     lines = lines_of(
