@@ -13,6 +13,8 @@ import struct
 from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 from zlib import crc32
 
+from proxy.log_lines import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -113,11 +115,15 @@ class Bulletin:
 
 
 def _encoded(news: News) -> bytes:
-    """Write it within the bound: mistakes that would pass it are only counted."""
+    """Write it within the bound: mistakes that would pass it are only counted.
+
+    A path may have bytes that are no UTF-8 in it, which Python keeps as surrogates: the readers' JSON takes none.
+    """
+    news = {**news, "config": printable(news["config"])}
     last = news["last_reload"]
     if last is None:
         return json.dumps(news).encode()
-    mistakes = [each[:_MAX_MISTAKE_CHARS] for each in last["mistakes"]]
+    mistakes = [printable(each[:_MAX_MISTAKE_CHARS]) for each in last["mistakes"]]
     kept = len(mistakes)
     while True:
         text = _with_mistakes(news, last, _told(mistakes, kept))

@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from proxy.errors import ConfigError, Problem
 from proxy.keyfile import exposure
+from proxy.log_lines import printable
 from proxy.names import host_name
 from proxy.pem import read_certificates, read_private_key
 from proxy.settings.values import check_http_url
@@ -215,7 +216,7 @@ def _identity(
     one_line(leaf.subject)  # if it cannot be decoded, let that be found here
     one_line(leaf.issuer)
     return Identity(
-        label=f"{files.chain.name} ({key_text(key)})",
+        label=printable(f"{files.chain.name} ({key_text(key)})"),
         leaf=leaf,
         intermediates=chain[1:],
         issuer=issuer,

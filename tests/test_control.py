@@ -61,6 +61,14 @@ def test_it_holds_what_was_written():
         assert bulletin.read() == news
 
 
+def test_names_of_files_can_be_written_as_json():
+    """Whatever bytes are in them; else nobody could be told anything."""
+    bulletin = Bulletin(NEWS | {"config": os.fsdecode(b"/etc/caf\xe9.toml")})
+    assert bulletin.read()["config"] == "/etc/caf?.toml"
+    bulletin.write(with_mistakes(os.fsdecode(b"/etc/caf\xe9: not found")))
+    assert bulletin.read()["last_reload"]["mistakes"] == ["/etc/caf?: not found"]
+
+
 @pytest.mark.parametrize(("count", "length"), [(1, MAX_TEXT_BYTES * 2), (100_000, 50), (3_000, 900)])
 def test_too_many_mistakes_are_counted(count, length):
     """The bound holds, and the first of them are told."""

@@ -61,6 +61,14 @@ def test_kinds_of_key(tmp_path, kind, text):
     assert key_text(load_identity(make_chain(tmp_path, kind=kind).files, where=WHERE).key) == text
 
 
+def test_the_label_can_be_written_everywhere(tmp_path):
+    """A file of Apache's may have bytes in its name that are no UTF-8."""
+    made = make_chain(tmp_path)
+    file = tmp_path / os.fsdecode(b"caf\xe9.pem")
+    made.files.chain.rename(file)
+    assert load_identity(replaced(made.files, chain=file), where=WHERE).label == "caf?.pem (EC secp256r1)"
+
+
 def test_the_common_name_counts_only_without_alternative_names(tmp_path):
     assert load_identity(make_chain(tmp_path, names=None).files, where=WHERE).names == ("www.test",)
     assert load_identity(make_chain(tmp_path, names=["a.test"]).files, where=WHERE).names == ("a.test",)
