@@ -109,7 +109,7 @@ class Access:
         """Say why a request is refused; None: it is not."""
         if self.is_unix:
             return None
-        if not self._is_allowed(asking.peer):
+        if not self.is_allowed(asking.peer):
             return Refusal(403, "this address is not among those that admin.allow names")
         if len(asking.hosts) != 1:
             return Refusal(400, "a request has one Host header")
@@ -131,7 +131,8 @@ class Access:
             return Refusal(415, f"orders have the header Content-Type: {asking.wanted_type}, which no form can send")
         return None
 
-    def _is_allowed(self, peer: str) -> bool:
+    def is_allowed(self, peer: str) -> bool:
+        """Tell whether requests may come from this address at all."""
         if not self.allow:
             return True
         try:

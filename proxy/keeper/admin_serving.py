@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from proxy.keeper.admin_routes import Route
 
 MAX_CONNECTIONS = 32
-"""At one door. Each takes a descriptor, and the keeper needs those for the responders. One more: the oldest goes."""
+"""At one door. Each takes a descriptor, and the keeper needs those for the responders. One more: the oldest goes, or
+the oldest that `admin.allow` does not name."""
 WRONG_TOKEN_PAUSE_S = 1.0
 """Before a wrong token is told. It only slows: what keeps guessers out is the secret's length."""
 _KEPT_ALIVE_S = 30.0
@@ -69,8 +70,10 @@ async def _at(admin: Admin, door: Door) -> AsyncIterator[None]:
     assert http is not None  # it was set up
 
     def answering() -> asyncio.Protocol:
-        for oldest in http.connections[: -(MAX_CONNECTIONS - 1)]:
-            oldest.force_close()
+        # Those first who get nothing but 403: they must not push out who is meant to be served.
+        held = sorted(http.connections, key=lambda each: door.access.is_allowed(_host_of(each.peername)))
+        for one in held[: max(0, len(held) + 1 - MAX_CONNECTIONS)]:
+            one.force_close()
         return http()
 
     # The backlog bounds how many are taken in one turn of the loop.
@@ -80,6 +83,10 @@ async def _at(admin: Admin, door: Door) -> AsyncIterator[None]:
     finally:
         listening.close()
         await runner.cleanup()
+
+
+def _host_of(peername: object) -> str:
+    return str(peername[0]) if isinstance(peername, tuple) else ""
 
 
 def app(admin: Admin, access: Access) -> web.Application:

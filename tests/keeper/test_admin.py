@@ -461,6 +461,33 @@ def test_only_from_where_it_is_allowed(world, segment, tmp_path):
     asyncio.run(run())
 
 
+def test_who_is_not_allowed_pushes_nobody_out(world, segment, tmp_path):
+    """However many connections they open."""
+
+    async def run():
+        async with admin(world, segment, tmp_path, stapled(ONE), tcp=by_tcp(allow=["127.0.0.2"])):
+            port = world.tcp.getsockname()[1]
+
+            async def healthz(reader, writer):
+                writer.write(f"GET /healthz HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n".encode())
+                async with asyncio.timeout(20):
+                    return (await reader.readuntil(b"\r\n"), await reader.readuntil(b"}\n"))[0].split()[1]
+
+            allowed = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+            assert await healthz(*allowed) == b"200"
+            others = []
+            for _ in range(2 * MAX_CONNECTIONS):
+                others.append(await asyncio.open_connection("127.0.0.1", port))
+                await asyncio.sleep(0)
+            assert await healthz(*others[-1]) == b"403"
+            assert await others[0][0].read() == b""
+            assert await healthz(*allowed) == b"200"
+            for _, writer in (allowed, *others):
+                writer.close()
+
+    asyncio.run(run())
+
+
 def test_large_heads_are_refused(world, segment, tmp_path):
     """One long header, many short ones, a long target: each is an answer, and the next request is served."""
 
