@@ -152,5 +152,5 @@ def _leaf_digest(ssl: object) -> bytes:
 def _chain(channel: Channel) -> tuple[x509.Certificate, ...]:
     try:
         return tuple(channel.connection.get_peer_cert_chain(as_cryptography=True) or ())
-    except ValueError:  # a certificate that OpenSSL can read and cryptography cannot
+    except (ValueError, x509.InvalidVersion):  # a certificate that OpenSSL can read and cryptography cannot
         return ()

@@ -11,11 +11,13 @@ from datetime import timedelta
 
 import pytest
 from bench.conftest import NOW
+from bench.scripted import Scripted
 from bench.test_round import PATIENT, closed, run
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from lab.servers import openssl_server
+from OpenSSL import crypto
 
 from proxy.bench.outcomes import Failure, StapleOutcome
 from proxy.bench.plan import Phase, Timeouts, Tls
@@ -237,3 +239,16 @@ def test_a_client_that_is_counted_is_connected_once(server):
     assert tally.handshakes + warmup.handshakes == scripted.handshakes
     assert warmup.failed > 0
     assert tally.connections == scripted.handshakes + tally.failed + warmup.failed
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509")  # only OpenSSL can hold it
+def test_a_certificate_that_cannot_be_read_is_no_end_of_the_run(ca, site, staples):
+    """OpenSSL takes a version that there is not, cryptography refuses it: the staple is then beside nothing."""
+    der = site.leaf.public_bytes(Encoding.DER)
+    version = bytes.fromhex("a003020102")  # [0] { INTEGER 2 }, which is version 3
+    assert der.count(version) == 1
+    odd = crypto.load_certificate(crypto.FILETYPE_ASN1, der.replace(version, version[:-1] + b"\x37"))
+    with Scripted((odd, ca.intermediate.certificate), site.key, staple=lambda _: staples["good"]).running() as scripted:
+        tally = run(scripted.port, closed(2, 1))
+    assert tally.handshakes == scripted.handshakes == 2
+    assert tally.staples == {(StapleOutcome.INVALID, "no-issuer"): 2}
