@@ -210,6 +210,8 @@ class Attempt:
             if data is None:
                 if self._state is State.TICKET and self._take_session():
                     self._finish()
+                else:
+                    self._flush()  # in TLS 1.2 a server may want another handshake before it answers
                 return
             if not data:
                 self._on_end("")

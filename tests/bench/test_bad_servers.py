@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -11,13 +12,13 @@ from datetime import timedelta
 
 import pytest
 from bench.conftest import NOW
-from bench.scripted import Scripted
+from bench.scripted import Scripted, read_to_end
 from bench.test_round import PATIENT, closed, run
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import ocsp
 from lab.servers import openssl_server
-from OpenSSL import crypto
+from OpenSSL import SSL, crypto
 
 from proxy.bench.outcomes import Failure, StapleOutcome
 from proxy.bench.plan import Phase, Timeouts, Tls
@@ -162,6 +163,27 @@ def test_an_answer_that_is_cut_is_told_of(server):
     with server(talk=talk).running() as scripted:
         tally = run(scripted.port, closed(2, 1), path="/", requests=1)
     assert (tally.handshakes, {kind for kind, _ in tally.failures}) == (2, {Failure.ANSWER})
+
+
+def test_a_server_that_wants_another_handshake_before_it_answers_gets_it(server):
+    """As Apache does, in TLS 1.2, where only one folder wants a client certificate. To us it is one handshake."""
+
+    def talk(connection):
+        connection.recv(4096)
+        connection.renegotiate()
+        connection.do_handshake()  # sends the HelloRequest
+        connection.setblocking(False)
+        while connection.renegotiate_pending():
+            assert select.select([connection], [], [], 5)[0], "the client does not answer"
+            with contextlib.suppress(SSL.WantReadError):
+                connection.recv(1, socket.MSG_PEEK)
+        connection.setblocking(True)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none")
+        read_to_end(connection)
+
+    with server(talk=talk).running() as scripted:
+        tally = run(scripted.port, closed(2, 1), path="/", requests=1, tls=Tls("1.2"), timeouts=Timeouts(20, 20, 5))
+    assert (tally.handshakes, tally.failures, tally.statuses) == (2, {}, {200: 2})
 
 
 def test_what_goes_wrong_after_the_handshake_takes_none_away(server):
