@@ -124,7 +124,7 @@ class Crowd:
         der = bytes(ffi.buffer(_staple[0], length))
         now = time.time()
         verdict = self.judge.judge(der, _leaf_digest(channel.ssl), lambda: _chain(channel), now)
-        self.tally.see(der, verdict, now)
+        self.tally.see(verdict, now)
         return verdict.outcome, verdict.reason
 
 

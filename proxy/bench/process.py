@@ -82,7 +82,7 @@ def serve(work: Work, pipe: Connection) -> None:
             except OSError as error:  # of descriptors, or of the disk that the samples are written to
                 pipe.send(f"the load cannot go on: {error.strerror}")
                 return
-            pipe.send(tally.closed())
+            pipe.send(tally)
 
 
 async def _run(crowd: Crowd, order: Order, pipe: Connection, max_open: int) -> Tally:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
 from proxy.bench.outcomes import StapleOutcome
+from proxy.bench.tally import MAX_SEEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -199,7 +200,7 @@ def _warmup_words(warmup: Uncounted) -> str:
 def facts_rows(facts: StapleFacts) -> list[tuple[str, str]]:
     smallest, largest = facts.sizes
     rows = [
-        ("distinct", str(facts.distinct)),
+        ("distinct", f"{facts.distinct} or more" if facts.distinct >= MAX_SEEN else str(facts.distinct)),
         ("size", f"{smallest} bytes" if smallest == largest else f"{smallest} to {largest} bytes"),
     ]
     if facts.ages and facts.least_life is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from proxy.bench.outcomes import StapleOutcome
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from cryptography import x509
 
 _MAX_REMEMBERED = 100_000
+_MAX_REMEMBERED_BYTES = 64_000_000
+"""A server may staple something new, and large, to each client."""
 _REFUSAL_HOLDS_S = 1.0
 """What is not valid yet may be so later."""
 _RESPONDER_SAYS = {
@@ -52,6 +55,10 @@ class Verdict:
     this_update: float | None
     serve_until: float | None
     """Unix seconds; None where it is no valid response."""
+    digest: bytes
+    """Of the staple, by which it is counted; its bytes are held here only, and within a bound."""
+    size: int
+    """Of the staple, in bytes."""
 
 
 @dataclass(slots=True)
@@ -63,14 +70,18 @@ class Judge:
     verified: int = 0
     """How often a signature was looked at."""
     _verdicts: dict[tuple[bytes, bytes], Verdict] = field(default_factory=dict)
+    _held_bytes: int = 0
 
     def judge(self, der: bytes, leaf: bytes, chain: Callable[[], tuple[x509.Certificate, ...]], now: float) -> Verdict:
         """Judge the staple that came with the certificate of the digest `leaf`; `chain` is read for a new one only."""
         verdict = self._verdicts.get((leaf, der))
         if verdict is not None and now < verdict.holds_until:
             return verdict
-        if len(self._verdicts) >= _MAX_REMEMBERED:
+        if len(self._verdicts) >= _MAX_REMEMBERED or self._held_bytes + len(der) > _MAX_REMEMBERED_BYTES:
             self._verdicts.clear()
+            self._held_bytes = 0
+        if verdict is None:
+            self._held_bytes += len(der)
         verdict = self._verdicts[leaf, der] = self._verify(der, chain(), now)
         return verdict
 
@@ -78,17 +89,17 @@ class Judge:
         self.verified += 1
         issuer = find_issuer(chain[0], (*chain[1:], *self.more)) if chain else None
         if issuer is None:
-            return _refusal(NO_ISSUER, now)
+            return _refusal(der, NO_ISSUER, now)
         try:
             staple = verify(der, leaf=chain[0], issuer=issuer, now=datetime.fromtimestamp(now, UTC), rules=self.rules)
         except StapleRejected as error:
-            return _refusal(error.reason, now)
+            return _refusal(der, error.reason, now)
         outcome = _OUTCOMES[staple.status]
         reason = str(Reason.UNKNOWN) if outcome is StapleOutcome.OTHER else ""
         until = staple.serve_until.timestamp()
-        return Verdict(outcome, reason, until, staple.this_update.timestamp(), until)
+        return Verdict(outcome, reason, until, staple.this_update.timestamp(), until, sha256(der).digest(), len(der))
 
 
-def _refusal(reason: str, now: float) -> Verdict:
+def _refusal(der: bytes, reason: str, now: float) -> Verdict:
     outcome = StapleOutcome.OTHER if reason in _RESPONDER_SAYS else StapleOutcome.INVALID
-    return Verdict(outcome, str(reason), now + _REFUSAL_HOLDS_S, None, None)
+    return Verdict(outcome, str(reason), now + _REFUSAL_HOLDS_S, None, None, sha256(der).digest(), len(der))

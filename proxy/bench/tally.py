@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, fields, replace
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from proxy.bench.histogram import Histogram
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from proxy.bench.staples import Verdict
 
 SECOND_NS = 1_000_000_000
+MAX_SEEN = 100_000
+"""Distinct responses that are counted apart: a server may staple another one to each client."""
 
 
 @dataclass(slots=True)
@@ -100,6 +101,7 @@ class Tally:
     staples: Counter[tuple[StapleOutcome, str]] = field(default_factory=Counter)
     """With the reason, "" where none is needed."""
     seen: dict[bytes, SeenStaple] = field(default_factory=dict)
+    """By digest; at most MAX_SEEN."""
     failures: Counter[tuple[Failure, str]] = field(default_factory=Counter)
     """The kind with its detail."""
     resumed: int = 0
@@ -148,19 +150,14 @@ class Tally:
         self.failures[kind, detail] += 1
         self.second(now_ns).failures += 1
 
-    def see(self, der: bytes, verdict: Verdict, now: float) -> None:
-        """Count a staple by its bytes."""
-        seen = self.seen.get(der)
-        if seen is None:
-            self.seen[der] = SeenStaple(len(der), verdict.this_update, verdict.serve_until, 1, now, now)
-        else:
+    def see(self, verdict: Verdict, now: float) -> None:
+        """Count a staple; a new one only while there is room."""
+        seen = self.seen.get(verdict.digest)
+        if seen is not None:
             seen.count += 1
             seen.last = now
-
-    def closed(self) -> Tally:
-        """Ready to be sent: a digest in place of each staple."""
-        self.seen = {sha256(der).digest(): seen for der, seen in self.seen.items()}
-        return self
+        elif len(self.seen) < MAX_SEEN:
+            self.seen[verdict.digest] = SeenStaple(verdict.size, verdict.this_update, verdict.serve_until, 1, now, now)
 
     def add_to_warmup(self, other: Tally) -> None:
         """Add a round that was for warming up only."""
@@ -194,10 +191,10 @@ class Tally:
         self.verified += other.verified
         for key, seen in other.seen.items():
             mine = self.seen.get(key)
-            if mine is None:
-                self.seen[key] = replace(seen)
-            else:
+            if mine is not None:
                 mine.merge(seen)
+            elif len(self.seen) < MAX_SEEN:
+                self.seen[key] = replace(seen)
         for index, second in other.seconds.items():
             self.seconds.setdefault(index + shift, Second()).merge(second)
 

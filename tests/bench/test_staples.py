@@ -66,6 +66,20 @@ def test_a_remembered_staple_ends_when_it_is_over():
     assert (verdict.outcome, verdict.reason) == (StapleOutcome.INVALID, "expired")
 
 
+def test_staples_without_end_are_not_held_without_end(monkeypatch):
+    """A server that staples something new, and large, to each client; and one that stays is still verified once."""
+    monkeypatch.setattr("proxy.bench.staples._MAX_REMEMBERED_BYTES", 100_000)
+    judge = Judge()
+    for number in range(300):
+        judged(number.to_bytes(1000), judge=judge)
+        held = sum(len(der) for _, der in judge._verdicts)
+        assert held == judge._held_bytes <= 100_000
+    judged(bytes(200_000), judge=judge)
+    verified = judge.verified
+    assert {judged(GOOD, judge=judge).outcome for _ in range(100)} == {StapleOutcome.GOOD}
+    assert judge.verified == verified + 1
+
+
 def test_what_is_not_valid_yet_may_be_so_later():
     judge = Judge()
     early = AT - timedelta(days=10).total_seconds()

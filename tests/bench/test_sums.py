@@ -7,7 +7,7 @@ import pytest
 
 from proxy.bench.difference import differences, interval, order_of
 from proxy.bench.outcomes import Failure, StapleOutcome
-from proxy.bench.report import by_outcome, duration_words, failure_rows, span_words, staple_facts
+from proxy.bench.report import by_outcome, duration_words, facts_rows, failure_rows, span_words, staple_facts
 from proxy.bench.staples import Verdict
 from proxy.bench.steps import judge_step, read_goal, read_steps
 from proxy.bench.tally import Tally, chained, merged
@@ -44,15 +44,29 @@ def test_rounds_add_up_one_after_the_other():
 
 def test_a_response_is_one_wherever_it_was_seen():
     """Its first and last time, and so its age and the life that it had left, are of all processes."""
-    verdict = Verdict(StapleOutcome.GOOD, "", 1000.0, 100.0, 1000.0)
+    verdict = Verdict(StapleOutcome.GOOD, "", 1000.0, 100.0, 1000.0, b"digest", 8)
     tallies = []
     for times in ((200.0, 300.0), (150.0, 900.0)):
         tally = Tally(0)
         for now in times:
-            tally.see(b"response", verdict, now)
-        tallies.append(tally.closed())
+            tally.see(verdict, now)
+        tallies.append(tally)
     facts = staple_facts(merged(tallies))
     assert (facts.distinct, facts.sizes, facts.ages, facts.least_life) == (1, (8, 8), (50, 800), 100)
+
+
+def test_responses_without_end_are_not_held_without_end(monkeypatch):
+    """A server that staples another one to each client; those that were seen before go on counting."""
+    monkeypatch.setattr("proxy.bench.tally.MAX_SEEN", 10)
+    monkeypatch.setattr("proxy.bench.report.MAX_SEEN", 10)
+    tallies = [Tally(0), Tally(0)]
+    for number, tally in enumerate(tallies):
+        for each in (*range(20), 0):
+            digest = bytes([number, each])
+            tally.see(Verdict(StapleOutcome.INVALID, "unparsable", 1.0, None, None, digest, 8), 0.0)
+    whole = merged(tallies)
+    assert (len(whole.seen), whole.seen[b"\0\0"].count) == (10, 2)
+    assert facts_rows(staple_facts(whole))[0] == ("distinct", "10 or more")
 
 
 def test_all_outcomes_are_told_even_those_that_did_not_come():
