@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _GOLDEN = (math.sqrt(5) - 1) / 2
 """Its multiples fall more evenly into [0, 1) than chance would have them, and in step with no other share."""
 _MAX_NAMES = 1_000_000
+_MAX_WEIGHT = 1e9
+"""The sum of all is to be a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,6 @@ def _weighted(words: list[str]) -> tuple[str, float]:
         weight = float(words[1]) if len(words) == 2 else 1.0
     except ValueError:
         weight = math.nan
-    if not (math.isfinite(weight) and weight > 0):
-        raise ValueError(f"the weight of {name} must be a number above 0")
+    if not 0 < weight <= _MAX_WEIGHT:
+        raise ValueError(f"the weight of {name} must be a number above 0, and at most {_MAX_WEIGHT:.0f}")
     return name, weight

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_OPEN = 10_000
 """Connections of one process: a server that stalls would otherwise take every descriptor there is."""
+MAX_RATE = 1_000_000
+"""A second: beyond what any machine begins, and below what makes two clients due at one and the same float."""
 
 
 @dataclass(frozen=True, slots=True)

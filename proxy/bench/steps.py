@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from proxy.bench.plan import MAX_RATE
 from proxy.bench.report import duration_words
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def read_steps(text: str) -> tuple[float, ...]:
         begin, end, step = map(float, text.split(":"))
     except ValueError:
         raise ValueError("write FROM:TO:STEP, three numbers of handshakes per second, such as 200:2000:200") from None
-    if not (0 < begin <= end < float("inf") and 0 < step < float("inf")):
-        raise ValueError("FROM and STEP must be above 0, and TO at least FROM")
+    if not (0 < begin <= end <= MAX_RATE and 0 < step < float("inf")):
+        raise ValueError(f"FROM and STEP must be above 0, and TO at least FROM and at most {MAX_RATE}")
     count = int((end - begin) / step + 1e-9) + 1
     if count > MAX_STEPS:
         raise ValueError(f"these are {count} steps: at most {MAX_STEPS} are taken")

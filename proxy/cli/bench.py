@@ -13,11 +13,20 @@ from click.core import ParameterSource
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from proxy.bench.context import client_offer
-from proxy.bench.plan import MAX_OPEN, Phase, Timeouts, Tls, Work, sensible_processes
+from proxy.bench.plan import MAX_OPEN, MAX_RATE, Phase, Timeouts, Tls, Work, sensible_processes
 from proxy.bench.samples import begin_samples
 from proxy.bench.steps import read_goal, read_steps
 from proxy.bench.target import find_target
-from proxy.cli.bench_options import SectionedCommand, check_together, checked, names_of, option_name, request_path
+from proxy.cli.bench_options import (
+    SectionedCommand,
+    a_number,
+    check_together,
+    checked,
+    longer_than_nothing,
+    names_of,
+    option_name,
+    request_path,
+)
 from proxy.cli.bench_runs import Run, run_alternating, run_once, run_steps
 from proxy.cli.compare import check_page
 from proxy.cli.console import make_console
@@ -41,7 +50,12 @@ _NOT_OF_THE_LOAD = ("target", "as_json", "html", "samples", "i_may_load")
     cls=SectionedCommand, short_help="Load a server with handshakes that verify the staple, and measure them."
 )
 @click.argument("target", metavar="HOST:PORT", callback=checked(host_port))
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Open loop: so many clients begin in a second.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, MAX_RATE, min_open=True),
+    callback=a_number,
+    help="Open loop: so many clients begin in a second.",
+)
 @click.option(
     "--concurrency",
     type=click.IntRange(1, MAX_OPEN),
@@ -52,7 +66,7 @@ _NOT_OF_THE_LOAD = ("target", "as_json", "html", "samples", "i_may_load")
     metavar="TIME",
     default="10s",
     show_default=True,
-    callback=find_duration,
+    callback=longer_than_nothing,
     help="How long clients come; with --stepped for each rate.",
 )
 @click.option("--handshakes", type=click.IntRange(1), help="So many clients instead.")
@@ -75,6 +89,7 @@ _NOT_OF_THE_LOAD = ("target", "as_json", "html", "samples", "i_may_load")
 @click.option(
     "--resume",
     type=click.FloatRange(0, 1),
+    callback=a_number,
     default=0.0,
     help="The share of clients that resume a session: 1, or 0.7 for a mix.  [default: 0]",
 )

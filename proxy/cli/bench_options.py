@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import click
 
 from proxy.bench.arrivals import Names, read_names
+from proxy.cli.faults import find_duration
 from proxy.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -23,6 +25,21 @@ _SECTIONS = {
     "Searching and comparing": ("steps", "goal", "ab", "rounds"),
     "Report": ("as_json", "html", "samples"),
 }
+
+
+def a_number(_ctx: click.Context, _param: click.Parameter, value: float | None) -> float | None:
+    """Refuse "nan", which click takes to be in any range."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("must be a number")
+    return value
+
+
+def longer_than_nothing(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Read a time that is not 0."""
+    seconds = find_duration(ctx, param, value)
+    if seconds == 0:
+        raise click.BadParameter("must be longer than nothing: such as 10s")
+    return seconds
 
 
 class SectionedCommand(click.Command):

@@ -78,10 +78,10 @@ def test_a_name_is_not_bound_to_who_resumes():
 
 def test_all_mistakes_of_a_file_are_told_at_once():
     with pytest.raises(ConfigError) as caught:
-        read_names("www.test -1\n*.test\nok.test 2\na b c\nhttps://x\nwww.test nan\n", "names.txt")
+        read_names("www.test -1\n*.test\nok.test 2\na b c\nhttps://x\nwww.test nan\nwww.test 1e308\n", "names.txt")
     said = [str(problem) for problem in caught.value.problems]
-    assert [line.partition(":")[0] for line in said] == [f"names.txt, line {number}" for number in (1, 2, 4, 5, 6)]
-    assert said[0] == "names.txt, line 1: the weight of www.test must be a number above 0"
+    assert [line.partition(":")[0] for line in said] == [f"names.txt, line {number}" for number in (1, 2, 4, 5, 6, 7)]
+    assert said[0] == "names.txt, line 1: the weight of www.test must be a number above 0, and at most 1000000000"
 
 
 def test_a_file_without_names_is_a_mistake():

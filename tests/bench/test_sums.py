@@ -94,7 +94,8 @@ def test_steps_go_up_to_the_last_one(text, rates):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "100", "1:2", "0:10:1", "10:5:1", "1:2:0", "1:2:-1", "a:b:c", "1:inf:1", "1:1e9:1"]
+    "text",
+    ["", "100", "1:2", "0:10:1", "10:5:1", "1:2:0", "1:2:-1", "a:b:c", "1:inf:1", "1:1e9:1", "1:1e6:1", "nan:nan:nan"],
 )
 def test_steps_that_are_none_are_told_in_a_sentence(text):
     with pytest.raises(ValueError, match=r"write FROM|must be above|at most"):

@@ -24,6 +24,17 @@ def test_every_option_stands_under_a_title():
     assert sorted(lines[:-1]) == sorted(each.opts[0] for each in bench.params if isinstance(each, click.Option))
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--rate", "nan"), ("--rate", "inf"), ("--rate", "1e30"), ("--resume", "nan"), ("--duration", "0s")],
+)
+def test_a_number_that_nothing_can_be_done_with_is_refused(option, value):
+    """Each of them ended in a traceback, or never."""
+    done = CliRunner().invoke(bench, ["127.0.0.1:1", option, value])
+    assert (done.exit_code, type(done.exception)) == (2, SystemExit)
+    assert f"Invalid value for '{option}'" in done.output
+
+
 def addresses(monkeypatch, *found):
     """Let every name have these addresses."""
     real = socket.getaddrinfo
