@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from proxy.bench.plan import Part, Phase
 
 _SWEEP_S = 0.05
+_AT_ONCE = 16
+"""Clients that begin before those that are open get their turn: each costs as much as a handshake does."""
 _PAUSE_AFTER_FAILURE_S = 0.01
 """A server that refuses at once would otherwise be asked without a pause, and the refusals fill the report."""
 
@@ -86,12 +88,13 @@ class Round:
         return self._start_ns + int(self._arrivals.due_s(self._number) * SECOND_NS)
 
     def _launch(self) -> None:
-        """Begin all who are due, and set the alarm for the next."""
+        """Begin who is due, and set the alarm for the next."""
         part, crowd = self._part, self._crowd
+        begun = 0
         while self._number < part.end and not self._is_stopped:
             due_ns = self._due_ns()
             now = time.monotonic_ns()
-            if due_ns > now:
+            if due_ns > now or begun == _AT_ONCE:
                 assert self._alarm is not None
                 self._alarm.set(due_ns)
                 return
@@ -101,6 +104,7 @@ class Round:
                 self._give_up(now)
                 break
             self._begin(due_ns, is_counted=self._number >= part.first_counted)
+            begun += 1
         self._end_if_over()
 
     def _is_hopeless(self, now: int) -> bool:

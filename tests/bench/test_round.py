@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from proxy.bench.crowd import Crowd
 from proxy.bench.driver import Round
 from proxy.bench.outcomes import Failure, StapleOutcome
 from proxy.bench.plan import Phase, Timeouts, Tls, Work
+from proxy.bench.samples import SampleFile, begin_samples
 from proxy.bench.tally import Uncounted
 
 MS = 1_000_000
@@ -105,6 +107,31 @@ def test_a_stall_shows_in_an_open_loop(server):
         hidden = run(scripted.port, closed(100, 1))
     assert hidden.latencies.total.max > 450 * MS
     assert hidden.latencies.total.quantile(0.9) < 300 * MS
+
+
+def test_who_has_begun_is_served_while_others_are_due(server, tmp_path):
+    """At a rate that cannot be reached, those who begin leave time to those who are open: else the server would be
+    blamed for what they wait.
+    """
+    path = tmp_path / "samples.csv"
+    begin_samples(path)
+
+    async def main(port):
+        work = a_work(port)
+        loop = asyncio.get_running_loop()
+        phase = Phase(handshakes=400, rate=100_000)
+        crowd = Crowd(work, client_offer(work.tls), loop, SampleFile(str(path)))
+        return await Round(crowd, phase, phase.part(0, 1), time.monotonic_ns()).run()
+
+    with server().running() as scripted:
+        tally = asyncio.run(asyncio.wait_for(main(scripted.port), 60))
+    assert tally.handshakes == 400
+    with path.open() as lines:
+        found = list(csv.DictReader(lines))
+    ended = min(
+        float(line["begun"]) + (float(line["connect_us"]) + float(line["handshake_us"])) / 1e6 for line in found
+    )
+    assert ended < max(float(line["begun"]) for line in found)
 
 
 def test_latency_counts_from_when_a_client_was_due(server):
