@@ -71,6 +71,8 @@ def judge_step(rate: float, tally: Tally, goal: Goal) -> Step:
         broken = f"{tally.failed} of {clients} clients failed"
     elif reached > goal.at_most_ns:
         broken = f"{goal.name} was {duration_words(reached)}"
+        if 2 * tally.latencies.late.quantile(goal.part) > reached:
+            broken += ", most of it because this program was late: the server may do more"
     else:
         broken = ""
     return Step(rate, tally, broken)

@@ -121,6 +121,17 @@ def test_a_step_is_broken_by_what_is_late_and_by_what_fails():
     assert judge_step(10, Tally(0), goal).broken == "no handshake was completed"
 
 
+def test_a_step_that_the_generator_broke_says_so():
+    """Else its own limit would be taken for the server's."""
+    goal = read_goal("p99=50ms")
+    for late_ms, is_ours in ((50, True), (20, False)):
+        tally = a_tally(*[60] * 100)
+        for _ in range(100):
+            tally.latencies.late.add(late_ms * MS)
+        assert judge_step(10, tally, goal).broken.startswith("p99 was 60 ms")
+        assert ("this program was late" in judge_step(10, tally, goal).broken) == is_ours
+
+
 def test_the_interval_is_students():
     """By hand: mean 3, standard deviation 1.5811, t of 4 degrees of freedom 2.776."""
     found = interval([1, 2, 3, 4, 5])
