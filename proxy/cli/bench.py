@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -268,12 +267,12 @@ def bench(
     )
     console = make_console(to_stderr=as_json)
     if steps:
-        is_stopped = run_steps(console, run, steps, goal)
+        status = run_steps(console, run, steps, goal)
     elif ab:
-        is_stopped = run_alternating(console, run, rounds or ROUNDS)
+        status = run_alternating(console, run, rounds or ROUNDS)
     else:
-        is_stopped = run_once(console, run)
-    ctx.exit(128 + signal.SIGINT if is_stopped else 0)
+        status = run_once(console, run)
+    ctx.exit(status)
 
 
 def _certificates(path: Path | None, option: str) -> tuple[bytes, ...]:

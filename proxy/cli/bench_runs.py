@@ -19,6 +19,7 @@ from proxy.bench.steps import judge_step
 from proxy.bench.tally import Tally, chained
 from proxy.bench.team import running_team
 from proxy.cli.console import aligned
+from proxy.cli.exit_codes import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -54,16 +55,16 @@ class Run:
         return Report(self.target, self.options, self.begun, self.processes, phase or self.phase, tally)
 
 
-def run_once(console: Console, run: Run) -> bool:
-    """Run one round, and tell everything about it; True, here and below: Ctrl-C has ended it early."""
+def run_once(console: Console, run: Run) -> Exit:
+    """Run one round, and tell everything about it."""
     with running_team(run.work, run.processes) as team, _progress(console, run.phase) as progress:
         tally = progress.run(team, run.phase)
     report = run.report(tally)
     _tell(console, run, report, as_data(report))
-    return team.is_stopped
+    return _exit(team, tally)
 
 
-def run_steps(console: Console, run: Run, rates: Sequence[float], goal: Goal) -> bool:
+def run_steps(console: Console, run: Run, rates: Sequence[float], goal: Goal) -> Exit:
     """Raise the rate until the goal is missed, and tell the highest that met it."""
     steps: list[Step] = []
     with running_team(run.work, run.processes) as team:
@@ -95,10 +96,10 @@ def run_steps(console: Console, run: Run, rates: Sequence[float], goal: Goal) ->
         "steps": [{"rate": step.rate, "broken": step.broken or None, **tally_data(step.tally)} for step in steps],
     }
     _tell(console, run, report, data, (sentence,), rows)
-    return team.is_stopped
+    return _exit(team, report.tally)
 
 
-def run_alternating(console: Console, run: Run, rounds: int) -> bool:
+def run_alternating(console: Console, run: Run, rounds: int) -> Exit:
     """Ask for the staple in one round and not in the next, and tell what that costs."""
     seconds = run.phase.seconds / (2 * rounds)
     # A round begins where one of the other kind has ended: what is in caches is of that one.
@@ -130,7 +131,14 @@ def run_alternating(console: Console, run: Run, rounds: int) -> bool:
         *map(_difference_row, found),
     ]
     _tell(console, run, report, data, sentences, rows if found else ())
-    return team.is_stopped
+    return _exit(team, tally)
+
+
+def _exit(team: Team, tally: Tally) -> Exit:
+    if team.is_stopped:
+        return Exit.INTERRUPTED
+    # Where not one handshake was made, a script that goes by the status should not take that for a measurement.
+    return Exit.OK if tally.handshakes else Exit.FAILED
 
 
 def _difference_row(each: Difference) -> tuple[str, ...]:

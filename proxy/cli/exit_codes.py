@@ -68,7 +68,7 @@ EXITS: dict[str, dict[Exit, str]] = {
     },
     "bench": {
         Exit.OK: "measured",
-        Exit.FAILED: "nothing could be measured",
+        Exit.FAILED: "nothing could be measured: not one handshake was completed, or this machine did not do its part",
         Exit.WRONG: "the command line is wrong",
         Exit.INTERRUPTED: "ended by Ctrl-C; what was measured till then is told",
     },

@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -38,8 +39,22 @@ def bench(target, *options, status=0):
 def measured(port, *options):
     if "--warmup" not in options:
         options = ("--warmup", "0s", *options)
-    said, _ = bench(f"127.0.0.1:{port}", "--json", *options)
-    return json.loads(said)
+    command = [sys.executable, "-m", "proxy", "bench", f"127.0.0.1:{port}", "--json", *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr == ""
+    data = json.loads(done.stdout)
+    assert done.returncode == (0 if data["handshakes"] else 1), "who measured nothing must not look like success"
+    return data
+
+
+def test_nobody_there_is_told_by_the_status_too():
+    """The report is complete all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    for options in (("--handshakes", 3), ("--stepped", "20:40:20", "--duration", "0.2s"), ("--ab", "--duration", "1s")):
+        data = measured(port, *options)
+        assert (data["handshakes"], data["connections"]) == (0, 0)
+        assert data["failures"][0]["detail"] == "Connection refused"
 
 
 @pytest.fixture
