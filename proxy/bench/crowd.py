@@ -109,9 +109,7 @@ class Crowd:
             tally.resumed += 1
         outcome = self._outcome(channel, is_resumed=is_resumed)
         tally.staples[outcome] += 1
-        second = tally.second(done_ns)
-        second.total.add(done_ns - due_ns)
-        second.staples[outcome[0]] += 1
+        tally.second(done_ns).add(done_ns - due_ns, outcome[0])
         tally.protocols[_protocol(channel.ssl)] += 1
         return outcome
 

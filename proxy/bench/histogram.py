@@ -86,6 +86,12 @@ class Histogram:
             yield min(_upper_end(bucket), self.max), count
 
 
+def coarse(value: int) -> int:
+    """Round up to the five highest bits: so a histogram has 32 buckets for each doubling, and not 1024."""
+    shift = value.bit_length() - 6
+    return value | ((1 << shift) - 1) if shift > 0 else value
+
+
 def _ceil(number: float) -> int:
     # 0.999 * 1000 is a little more than 999 in floating point, and must not become 1000.
     return -int(-number // 1) if abs(number - round(number)) > 1e-9 * max(number, 1) else round(number)

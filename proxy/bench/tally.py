@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
-from proxy.bench.histogram import Histogram
+from proxy.bench.histogram import Histogram, coarse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,8 +44,13 @@ class Second:
     """One second of a round."""
 
     total: Histogram = field(default_factory=Histogram)
+    """Right within a thirtieth: a run of hours has thousands of these."""
     staples: Counter[StapleOutcome] = field(default_factory=Counter)
     failures: int = 0
+
+    def add(self, total_ns: int, outcome: StapleOutcome) -> None:
+        self.total.add(coarse(total_ns))
+        self.staples[outcome] += 1
 
     def merge(self, other: Second) -> None:
         self.total.merge(other.total)

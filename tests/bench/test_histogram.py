@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.bench.histogram import Histogram
+from proxy.bench.histogram import Histogram, coarse
 
 VALUES = st.lists(st.integers(0, 10**13), min_size=1, max_size=200)
 PARTS = (0.0, 0.01, 0.5, 0.9, 0.99, 0.999, 1.0)
@@ -26,6 +26,11 @@ def test_a_quantile_is_right_within_a_thousandth(values):
     for part, found in zip(PARTS, histogram.quantiles(PARTS), strict=True):
         exact = ordered[max(math.ceil(part * len(values) - 1e-9), 1) - 1]
         assert exact <= found <= exact * (1 + 1 / 1024)
+
+
+@given(st.integers(0, 10**13))
+def test_what_is_coarse_is_right_within_a_thirtieth_and_never_less(value):
+    assert value <= coarse(value) <= value * (1 + 1 / 32)
 
 
 @given(VALUES)

@@ -10,7 +10,7 @@ from proxy.bench.outcomes import Failure, StapleOutcome
 from proxy.bench.report import by_outcome, duration_words, facts_rows, failure_rows, span_words, staple_facts
 from proxy.bench.staples import Verdict
 from proxy.bench.steps import judge_step, read_goal, read_steps
-from proxy.bench.tally import Tally, chained, merged
+from proxy.bench.tally import Second, Tally, chained, merged
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -32,6 +32,16 @@ def test_processes_add_up_side_by_side():
     assert (whole.handshakes, whole.elapsed_s) == (5, pytest.approx(0.3))
     assert whole.rate == pytest.approx(5 / 0.3)
     assert whole.seconds[0].staples == {StapleOutcome.GOOD: 5}
+
+
+def test_a_second_is_small_however_many_clients_it_has():
+    """Between one millisecond and a second there are ten doublings."""
+    second = Second()
+    for number in range(20_000):
+        second.add(MS + number * 50_000, StapleOutcome.GOOD)
+    assert len(second.total.counts) <= 11 * 32
+    assert second.total.total == second.staples[StapleOutcome.GOOD] == 20_000
+    assert second.total.quantile(0.5) == pytest.approx(501 * MS, rel=1 / 30)
 
 
 def test_rounds_add_up_one_after_the_other():
