@@ -108,6 +108,7 @@ def run_alternating(console: Console, run: Run, rounds: int) -> Exit:
     with running_team(run.work, run.processes) as team, _progress(console, run.phase) as progress:
         warmup = progress.run(team, replace(run.phase, seconds=seconds)) if run.phase.uncounted_s else None
         shown: list[Tally] = []
+        beside: list[Tally] = []
         for pair in range(rounds):
             done: dict[bool, Tally] = {}
             for asks in order_of(pair):
@@ -115,11 +116,18 @@ def run_alternating(console: Console, run: Run, rounds: int) -> Exit:
                     done[asks] = progress.run(team, replace(phase, asks_staple=asks))
             if True in done:
                 shown.append(done[True])
+            if False in done:
+                beside.append(done[False])
             if team.is_stopped:
                 break  # a round that was cut short is not like the others
             pairs.append((done[True], done[False]))
     found = differences(pairs)
-    sentences = () if found else ("No pair of rounds has a handshake in both: what stapling costs cannot be told.",)
+    sentences = [] if found else ["No pair of rounds has a handshake in both: what stapling costs cannot be told."]
+    others = chained(beside or [Tally(0)])
+    sentences.append(
+        f"The report is of the rounds with the staple. Those without opened {others.connections} connections, for "
+        f"{others.handshakes} handshakes and {others.warmup.handshakes} that were not counted."
+    )
     data_of_rounds = [{"with": tally_data(a), "without": tally_data(b)} for a, b in pairs]
     tally = chained(shown or [Tally(0)])
     if warmup is not None:

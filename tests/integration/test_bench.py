@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -139,6 +140,20 @@ def test_the_cost_of_stapling_is_told_with_an_interval(front):
     assert all(each["not_counted"]["handshakes"] > 0 for each in rounds), "each round has its own warm-up"
     assert all(each["without"]["staples"]["not-asked"] == each["without"]["handshakes"] for each in data["rounds"])
     assert data["handshakes"] == sum(each["with"]["handshakes"] for each in data["rounds"])
+
+
+def test_the_figures_of_both_kinds_of_rounds_add_up_to_the_servers_own(lab):
+    """The report is of those with the staple, and says what the others did."""
+    issued = lab.ca.issue(["lab.test"])
+    with Scripted((issued.leaf, lab.ca.intermediate.certificate), issued.key).running() as scripted:
+        options = ("--ab", "--rounds", 2, "--duration", "2s", "--concurrency", 2, "--warmup", "0.3s")
+        said, _ = bench(f"127.0.0.1:{scripted.port}", *options)
+    (with_staple,) = re.findall(r"^handshakes +(\d+) in", said, re.MULTILINE)
+    (uncounted,) = re.findall(r"^not counted +(\d+) handshakes", said, re.MULTILINE)
+    beside = "Those without opened ([0-9]+) connections, for ([0-9]+) handshakes and ([0-9]+) that were not counted"
+    ((opened, *others),) = re.findall(beside, said)
+    assert sum(map(int, (with_staple, uncounted, *others))) == scripted.handshakes
+    assert int(opened) == sum(map(int, others))
 
 
 def test_a_staple_of_another_certificate_is_told_by_its_reason(lab):
