@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -148,7 +149,9 @@ def _leaf_digest(ssl: object) -> bytes:
 
 
 def _chain(channel: Channel) -> tuple[x509.Certificate, ...]:
-    try:
-        return tuple(channel.connection.get_peer_cert_chain(as_cryptography=True) or ())
-    except (ValueError, x509.InvalidVersion):  # a certificate that OpenSSL can read and cryptography cannot
-        return ()
+    # Of a serial number that is not positive, say: the run is not about that, and its progress would be torn.
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        try:
+            return tuple(channel.connection.get_peer_cert_chain(as_cryptography=True) or ())
+        except (ValueError, x509.InvalidVersion):  # a certificate that OpenSSL can read and cryptography cannot
+            return ()

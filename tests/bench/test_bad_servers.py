@@ -25,6 +25,7 @@ from proxy.bench.plan import Phase, Timeouts, Tls
 from proxy.bench.report import Report, notes
 
 SHORT = Timeouts(5, 0.3, 0.3)
+TRY_LATER = bytes.fromhex("30030a0103")
 HELLO_THAT_NEVER_ENDS = b"\x16\x03\x03\x40\x00" + b"\x02\x00\x3f\xfc\x03\x03" + bytes(100)
 
 
@@ -263,14 +264,29 @@ def test_a_client_that_is_counted_is_connected_once(server):
     assert tally.connections == scripted.handshakes + tally.failed + warmup.failed
 
 
+def odd_leaf(site, found, instead):
+    """The site's certificate with these bytes of it changed: only OpenSSL can hold some of what comes of that."""
+    der = site.leaf.public_bytes(Encoding.DER)
+    assert der.count(found) == 1
+    return crypto.load_certificate(crypto.FILETYPE_ASN1, der.replace(found, instead))
+
+
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509")  # only OpenSSL can hold it
 def test_a_certificate_that_cannot_be_read_is_no_end_of_the_run(ca, site, staples):
     """OpenSSL takes a version that there is not, cryptography refuses it: the staple is then beside nothing."""
-    der = site.leaf.public_bytes(Encoding.DER)
-    version = bytes.fromhex("a003020102")  # [0] { INTEGER 2 }, which is version 3
-    assert der.count(version) == 1
-    odd = crypto.load_certificate(crypto.FILETYPE_ASN1, der.replace(version, version[:-1] + b"\x37"))
+    odd = odd_leaf(site, bytes.fromhex("a003020102"), bytes.fromhex("a003020137"))  # version 3; there is no 56
     with Scripted((odd, ca.intermediate.certificate), site.key, staple=lambda _: staples["good"]).running() as scripted:
         tally = run(scripted.port, closed(2, 1))
     assert tally.handshakes == scripted.handshakes == 2
     assert tally.staples == {(StapleOutcome.INVALID, "no-issuer"): 2}
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509")
+def test_a_serial_number_that_is_not_positive_is_no_warning_on_the_terminal(ca, site):
+    """Many private CAs have made such; warnings are errors here."""
+    serial = site.leaf.serial_number
+    encoded = serial.to_bytes(serial.bit_length() // 8 + 1)
+    odd = odd_leaf(site, encoded, bytes([0x80]) + encoded[1:])  # below 0
+    with Scripted((odd, ca.intermediate.certificate), site.key, staple=lambda _: TRY_LATER).running() as scripted:
+        tally = run(scripted.port, closed(2, 1))
+    assert (tally.handshakes, tally.staples) == (2, {(StapleOutcome.INVALID, "no-issuer"): 2})
