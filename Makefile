@@ -5,14 +5,14 @@ BIN    := $(VENV)/bin
 # Another Python, or a folder that was moved, needs another environment.
 STAMP  := $(VENV)/.installed-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-$(shell pwd | cksum | cut -d' ' -f1)
 
-.PHONY: demo test test-quick differential benchmark lint format clean
+.PHONY: demo test test-quick differential benchmark docs lint format clean
 
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "stapleproxy needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ": choose another with make PYTHON=python3.12")'
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench,docs]'
 	@touch $@
 
 demo: $(STAMP)
@@ -34,6 +34,11 @@ differential: $(STAMP)
 # few of each, to see whether it works. Interrupted, it goes on where it was. Writes benchmarks/RESULTS.md.
 benchmark: $(STAMP)
 	@$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
+
+# The pages under docs/ as a site in build/docs; a broken link is an error.
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -n -q docs build/docs
+	@echo "$(CURDIR)/build/docs/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

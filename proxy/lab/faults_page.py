@@ -23,11 +23,11 @@ $ stapleproxy lab --folder lab &
 Running until Ctrl-C.
 $ responder=$(openssl x509 -in lab/localhost.ec.pem -noout -ocsp_uri | sed 's:/ec$::')
 $ curl --silent --request PUT --data expired "$responder/-/faults"
-expired for everything: nextUpdate has passed.
+expired for everything: nextUpdate was an hour ago.
 $ curl --silent --request DELETE "$responder/-/faults"
 …
 $ curl --silent --request PUT --data expired "$responder/-/faults/ec"
-expired for /ec: nextUpdate has passed.
+expired for /ec: nextUpdate was an hour ago.
 ```
 """
 _GROUPS = {

@@ -6,6 +6,5 @@ TESTED_ELSEWHERE = {
 """Pages with a test of their own."""
 
 LIST: dict[str, list[str]] = {
-    "recipes/private-ca.md": ["openssl pkcs12 -in www.pfx -nokeys -out chain.pem"],
     "running.md": ["python3 -m venv /opt/stapleproxy && /opt/stapleproxy/bin/pip install ./stapleproxy"],
 }

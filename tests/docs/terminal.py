@@ -35,9 +35,10 @@ class Terminal:
             name: value for name, value in os.environ.items() if not name.startswith(("STAPLEPROXY_", "PYTHON", "COV"))
         } | {
             "PATH": f"{programs}:{scripts}:{os.environ['PATH']}",
-            # So that pip finds all that is to be installed but stapleproxy itself, and asks no index.
+            # So that pip finds here all that is to be installed, but for stapleproxy and what builds it.
             "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry.endswith("site-packages")),
             "PYTHONUNBUFFERED": "1",
+            # As on a terminal, which this is in place of.
             "STAPLEPROXY_LOG_FORMAT": "human",
             "COLUMNS": "120",
             "HOME": str(folder),
