@@ -19,17 +19,16 @@ from typing import TYPE_CHECKING
 from proxy import worker
 from proxy.accesslog.file import open_log
 from proxy.admindoors import AdminDoors, read_token
-from proxy.cache.layout import MAX_READERS, parse_argument
+from proxy.cache.layout import MAX_READERS
 from proxy.cache.reader import CacheReader
-from proxy.cache.segment import Segment
 from proxy.children import KEEPER, Child, Listener
-from proxy.counters import Counters
 from proxy.counters_layout import site_label
 from proxy.errors import ConfigError
+from proxy.holdings import Holdings, take_admin, take_ports, take_segment
 from proxy.httpd import build_table, is_httpd, tell
 from proxy.inheritance import free_lines, share
 from proxy.inline import Inline, Wire
-from proxy.listening import describe, open_ports, open_unix, places
+from proxy.listening import describe, places
 from proxy.log import about
 from proxy.plan import build_plan, staple_lookup
 from proxy.privileges import drop, find_account, hand_over_log, look_around, whom_to_become
@@ -38,15 +37,15 @@ from proxy.staplefile import judge
 from proxy.tls.probe import not_stapled
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Sequence
 
+    from proxy.cache.segment import Segment
     from proxy.children import Parts
     from proxy.control import Bulletin, Control
     from proxy.counters import Counted
     from proxy.demand import Demands
-    from proxy.listening import Place, Ports, Slot
+    from proxy.holdings import AdminSocket
+    from proxy.listening import Ports
     from proxy.privileges import Account
     from proxy.pulse import Pulse
     from proxy.settings.model import Settings
@@ -75,33 +74,6 @@ class Commons:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AdminSocket:
-    """A Unix socket, and the file by which it is found."""
-
-    path: Path
-    sock: socket.socket
-    is_ours: bool = True
-    """Its file is removed with it; not so if the service manager has opened it, who goes on listening."""
-
-    def close(self) -> None:
-        self.sock.close()
-        if self.is_ours:
-            self.path.unlink(missing_ok=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Holdings:
-    """What the kernel gave us."""
-
-    ports: Mapping[Place, Sequence[Slot]] = field(default_factory=dict)
-    segment: Segment | None = None
-    admin: AdminSocket | None = None
-    cache_lock: int | None = None
-    """A descriptor that has the lock on the cache's file, where that is another program's."""
-    counters: Counters = field(default_factory=Counters)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Generation:
     """Processes that are to be, and what they stand on."""
 
@@ -119,6 +91,13 @@ class Generation:
     """It accepts connections, in words."""
     undo: ExitStack
     """Gives up what is new, as if it had never been built; of no use once it serves."""
+
+    @property
+    def accepting(self) -> str:
+        """Say what it does, for log and service manager."""
+        count = len(self.workers)
+        who = "1 worker accepts" if count == 1 else f"{count} workers accept"
+        return f"{who} connections on {self.where}"
 
     @property
     def holdings(self) -> Holdings:
@@ -171,7 +150,7 @@ def build(
                 _log.info("%s: nothing is stapled (%s: %s)", identity.label, why, NOT_STAPLED_BECAUSE[why], extra=extra)
     account = _account(settings)
     with ExitStack() as undo:
-        segment = _segment(settings, before, undo)
+        segment = take_segment(settings, before, undo)
         reader = CacheReader(segment)
         count = settings.worker_count
         inline = _inline(settings, sites, count, now)
@@ -181,11 +160,9 @@ def build(
         lookup = staple_lookup(reader, commons.demands)
         plan = build_plan(settings, sites, lookup, (reader, inline.table) if inline else None)
         groups = [*(entrance.addresses for entrance in plan.entrances), settings.redirect.listen]
-        ports = open_ports(list(itertools.chain.from_iterable(groups)), count, before.ports)
-        undo.callback(_close_new, ports, before.ports)
-        admin = _admin(settings, before, undo)
-        at_admin = open_ports([settings.admin.listen] if settings.admin.listen else [], 1, before.ports, is_admin=True)
-        undo.callback(_close_new, at_admin, before.ports)
+        ports = take_ports(list(itertools.chain.from_iterable(groups)), count, before, undo)
+        admin = take_admin(settings, before, undo)
+        at_admin = take_ports([settings.admin.listen] if settings.admin.listen else [], 1, before, undo, is_admin=True)
         doors = AdminDoors(
             admin.sock if admin else None,
             [slot.sock for slots in at_admin.values() for slot in slots if slot.sock],
@@ -291,20 +268,6 @@ def _try_log(settings: Settings, account: Account | None) -> None:
         os.close(open_log(path))
 
 
-def _segment(settings: Settings, before: Holdings, undo: ExitStack) -> Segment:
-    """Keep the cache if it is to be of the same kind, else make another."""
-    argument, eviction = parse_argument(settings.stapling.cache), settings.stapling.cache_eviction
-    old = before.segment
-    if old and (old.argument, old.eviction) == (argument, eviction):
-        return old
-    segment = Segment.create(argument, eviction, old.lock if old else before.cache_lock)
-    undo.callback(segment.close)
-    undo.callback(segment.put_back)
-    if not segment.is_continued:
-        segment.distrust()  # until the keeper has verified again what an earlier run left
-    return segment
-
-
 def _inline(settings: Settings, sites: Sequence[LoadedSite], count: int, now: datetime) -> Inline | None:
     if not is_httpd(settings):
         return None
@@ -313,18 +276,3 @@ def _inline(settings: Settings, sites: Sequence[LoadedSite], count: int, now: da
     for what in not_stapled(now):
         _log.warning("not as in Apache: clients do not get a response that is %s; OpenSSL leaves it out", what)
     return Inline(table, [Wire() for _ in range(count)])
-
-
-def _admin(settings: Settings, before: Holdings, undo: ExitStack) -> AdminSocket | None:
-    path = settings.admin.socket
-    if path is None or (before.admin and before.admin.path == path):
-        return before.admin if path else None
-    admin = AdminSocket(path, open_unix(path))
-    undo.callback(admin.close)
-    return admin
-
-
-def _close_new(ports: Ports, before: Mapping[Place, Sequence[Slot]]) -> None:
-    for place, slots in ports.items():
-        for slot in slots[len(before.get(place, ())) :]:
-            slot.close()

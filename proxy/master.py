@@ -28,12 +28,17 @@ from proxy.activation import adopt
 from proxy.cache.layout import MAX_READERS
 from proxy.control import Bulletin, Control
 from proxy.demand import Demands
+from proxy.draining import Draining
 from proxy.errors import ConfigError, StapleproxyError, StartError
-from proxy.generation import AdminSocket, Commons, Generation, Holdings, build
+from proxy.forking import share_memory
+from proxy.generation import Commons, Generation, build
+from proxy.holdings import AdminSocket, Holdings
+from proxy.orders import Orders
 from proxy.pulse import Pulse, Watchdog
-from proxy.supervisor import GRACE_S, Supervisor, share_memory
+from proxy.starting import bring_up, start
+from proxy.supervisor import GRACE_S, Supervisor
 from proxy.systemd import Manager
-from proxy.upgrade import Successor, inherited
+from proxy.upgrade import hand_on, inherited
 from proxy.watching import Watch, files_of, marks_of
 
 if TYPE_CHECKING:
@@ -45,15 +50,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stapleproxy.master")
 
-_START_TIMEOUT_S = 10.0
 _READING_TIMEOUT_S = 60.0
 """What the service manager is asked for: a hundred thousand certificates take most of it."""
-_UPGRADE_TIMEOUT_S = 60.0
-"""For the new program to read its configuration, and as long again for its processes."""
 _TOLD_EACH_TIME = log.about(is_over=True)
 """Who asks a second time gets an answer, and not a count of equal ones later."""
-MAX_DRAINING = 8
-"""Old generations that still have something open. When there is one more, the oldest is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +80,18 @@ class _Master:
     def __init__(self, first: Reading, again: Callable[[], Reading], config: str) -> None:
         self._again = again
         self._manager = Manager.from_environment(os.environ, os.getpid())
-        self._control = Control()
+        control = Control()
         pulse = Pulse(MAX_READERS)
-        self._supervisor = Supervisor(self._control, Watchdog(self._manager, pulse))
+        self._orders = Orders(control)
+        self._supervisor = Supervisor(self._orders, Watchdog(self._manager, pulse))
         self._started = _now()
         self._config = config
         self._number = 1
         self._reloads = 0
         self._last_reload: LastReload | None = None
         bulletin = Bulletin(self._news())
-        self._commons = Commons(Demands(), self._control, bulletin, pulse)
-        self._draining: list[Generation] = []
-        """The oldest first."""
+        self._commons = Commons(Demands(), control, bulletin, pulse)
+        self._draining = Draining(self._supervisor, self._commons)
         self._has_successor = False
         self._inheritance = inherited(os.environ)
         self._is_in_charge = self._inheritance is None
@@ -104,20 +104,20 @@ class _Master:
         self._supervisor.before_reopen = self._give_log
 
     def serve(self) -> int:
-        supervisor = self._supervisor
+        supervisor, orders = self._supervisor, self._orders
         try:
             if self._inheritance:
                 self._inheritance.await_turn()
-            supervisor.listen_to_signals()
+            orders.listen()
             self._begin()
-            while not supervisor.stop_signal and not (self._has_successor and supervisor.is_alone()):
+            while not orders.stop_signal and not (self._has_successor and supervisor.is_alone()):
                 supervisor.tend(self._next_look())
-                self._forget_drained()
-                if supervisor.wants_upgrade:
-                    supervisor.wants_upgrade = False
+                self._draining.forget()
+                if orders.wants_upgrade:
+                    orders.wants_upgrade = False
                     self._upgrade()
-                elif supervisor.wants_reload or self._is_file_changed():
-                    supervisor.wants_reload = False
+                elif orders.wants_reload or self._is_file_changed():
+                    orders.wants_reload = False
                     self._reload()
             self._end()
         finally:
@@ -126,7 +126,7 @@ class _Master:
                 self._generation.undo.close()
             elif self._generation.admin:
                 self._generation.admin.close()
-        return 128 + signal.SIGINT if supervisor.stop_signal == signal.SIGINT else 0
+        return 128 + signal.SIGINT if orders.stop_signal == signal.SIGINT else 0
 
     def _give_log(self) -> None:
         self._generation.give_log()
@@ -134,51 +134,25 @@ class _Master:
     # --- the first generation
 
     def _begin(self) -> None:
-        """Start it. Where nobody serves meanwhile, what comes up late is better than nothing."""
         generation, supervisor = self._generation, self._supervisor
         share_memory()
         supervisor.add([generation.keeper, *generation.workers])
         if self._inheritance:
-            mistakes = self._bring_up(generation)
-            if supervisor.stop_signal:
+            mistakes = bring_up(generation, supervisor, self._manager)
+            if self._orders.stop_signal:
                 return
             if mistakes:
                 raise StartError("; ".join(mistakes))
             supervisor.keep([generation.keeper, *generation.workers])
             self._inheritance.take_over(generation)
         else:
-            supervisor.keep([generation.keeper])
-            warmup_s = generation.settings.stapling.warmup_timeout_s + GRACE_S
-            self._manager.starting("fetching OCSP responses", warmup_s + _START_TIMEOUT_S)
-            supervisor.wait_until(lambda: generation.keeper.is_ready, warmup_s)
-            if not supervisor.stop_signal:
-                supervisor.keep(generation.workers)
-            supervisor.wait_until(lambda: all(each.is_ready for each in generation.workers), _START_TIMEOUT_S)
+            start(generation, supervisor, self._manager)
         self._is_in_charge = True
         generation.undo.pop_all()
         if all(each.is_ready for each in generation.workers):
-            _log.info("ready: %s", _accepting(generation))
-        elif not supervisor.stop_signal:
-            _log.error("not all workers came up within %.0f s; going on with those that did", _START_TIMEOUT_S)
+            _log.info("ready: %s", generation.accepting)
         if any(each.is_ready for each in generation.workers):  # with none the manager's patience ends, rightly
-            self._manager.ready(_accepting(generation))
-
-    def _bring_up(self, generation: Generation) -> list[str]:
-        """Start keeper, then workers; why not, or nothing."""
-        supervisor, keeper, workers = self._supervisor, generation.keeper, generation.workers
-        limit_s = generation.settings.stapling.warmup_timeout_s + _START_TIMEOUT_S
-        self._manager.starting("starting new processes", limit_s + _START_TIMEOUT_S + GRACE_S)
-        supervisor.start(keeper)
-        supervisor.wait_until(lambda: keeper.is_ready or not keeper.pid, limit_s)
-        if not keeper.is_ready:
-            return [_why_not("the keeper", keeper.pid, limit_s)]
-        for child in workers:
-            supervisor.start(child)
-        supervisor.wait_until(
-            lambda: all(each.is_ready for each in workers) or not all(each.pid for each in (keeper, *workers)),
-            _START_TIMEOUT_S,
-        )
-        return [_why_not(each.role, each.pid, _START_TIMEOUT_S) for each in (keeper, *workers) if not each.is_ready]
+            self._manager.ready(generation.accepting)
 
     # --- the next one
 
@@ -189,7 +163,7 @@ class _Master:
         _log.info("reload: reading the configuration again")
         self._manager.reloading(_READING_TIMEOUT_S)
         mistakes = self._try_reload()
-        if self._supervisor.stop_signal:
+        if self._orders.stop_signal:
             return
         self._reloads += 1
         self._number += not mistakes
@@ -201,10 +175,10 @@ class _Master:
             _log.error(
                 "reload refused: nothing was changed, generation %d goes on", self._number, extra=_TOLD_EACH_TIME
             )
-            self._manager.ready(f"{_accepting(self._generation)}; the last reload was refused: {mistakes[0]}")
+            self._manager.ready(f"{self._generation.accepting}; the last reload was refused: {mistakes[0]}")
         else:
-            _log.info("reloaded, generation %d: %s", self._number, _accepting(self._generation))
-            self._manager.ready(_accepting(self._generation))
+            _log.info("reloaded, generation %d: %s", self._number, self._generation.accepting)
+            self._manager.ready(self._generation.accepting)
 
     def _try_reload(self) -> list[str]:
         """Replace the generation; all mistakes, for which it was not."""
@@ -242,10 +216,10 @@ class _Master:
         share_memory()
         supervisor.end([old.keeper])
         supervisor.add([new.keeper, *new.workers])
-        mistakes = self._bring_up(new)
-        if mistakes or supervisor.stop_signal:
+        mistakes = bring_up(new, supervisor, self._manager)
+        if mistakes or self._orders.stop_signal:
             supervisor.end([new.keeper])
-            self._retire(new)
+            self._draining.retire(new)
             new.undo.close()
             supervisor.keep([old.keeper])
             return mistakes
@@ -253,25 +227,9 @@ class _Master:
         supervisor.keep([new.keeper, *new.workers])
         self._generation = new
         log.set_up(new.settings, "master")
-        self._retire(old)
+        self._draining.retire(old)
         old.release(new.holdings)
         return []
-
-    def _retire(self, generation: Generation) -> None:
-        """Let its workers finish what is open."""
-        self._supervisor.dismiss(generation.workers, generation.settings.drain_timeout_s + GRACE_S, signal.SIGUSR2)
-        self._draining.append(generation)
-        self._forget_drained()
-        for oldest in self._draining[:-MAX_DRAINING]:
-            _log.warning("more than %d earlier generations have something open: the oldest is cut", MAX_DRAINING)
-            self._supervisor.dismiss(oldest.workers, GRACE_S)
-
-    def _forget_drained(self) -> None:
-        for generation in [each for each in self._draining if not any(worker.pid for worker in each.workers)]:
-            self._draining.remove(generation)
-            generation.counted.give_back()
-            if generation.inline:
-                self._commons.leave(generation.inline)
 
     # --- files that change
 
@@ -297,41 +255,16 @@ class _Master:
             _log.warning("upgrade: not here: another process has taken over")
         elif os.getpid() == 1:
             _log.error("upgrade: not as process 1, with which all others would end: start a new container instead")
-        elif why := self._start_successor():
-            _log.error("upgrade refused: %s; this process goes on", why, extra=_TOLD_EACH_TIME)
-
-    def _start_successor(self) -> str:
-        """Let it take over; why it could not, or nothing."""
-        generation, supervisor = self._generation, self._supervisor
-        try:
-            successor = Successor(generation, self._manager)
-        except OSError as error:
-            return f"it cannot be started: {error.strerror}"
-        _log.info("upgrade: starting %s", successor.command)
-        supervisor.add([successor])
-        supervisor.start(successor)
-        supervisor.wait_until(lambda: successor.is_built or not successor.pid, _UPGRADE_TIMEOUT_S)
-        if successor.is_built:
-            supervisor.end([generation.keeper])
-            successor.give_turn()
-            limit_s = _UPGRADE_TIMEOUT_S + generation.settings.stapling.warmup_timeout_s
-            supervisor.wait_until(lambda: successor.is_ready or not successor.pid, limit_s)
-        successor.close()
-        if supervisor.stop_signal:
-            return "a stop was asked for"
-        if not successor.is_ready:
-            why = "it did not come up: see what it has said" if not successor.pid else "it did not come up in time"
-            supervisor.end([successor], generation.settings.drain_timeout_s)
-            supervisor.keep([generation.keeper])
-            return why
-        # The one place where this process stops being the service: whoever has to know is told here.
-        _log.info("upgrade: process %d has taken over", successor.pid)
-        self._manager.successor(successor.pid, _accepting(generation))
-        self._has_successor, self._is_in_charge = True, False
-        supervisor.let_go(successor)
-        self._retire(generation)
-        generation.hand_over()
-        return ""
+        elif isinstance(successor := hand_on(self._generation, self._supervisor, self._manager), str):
+            _log.error("upgrade refused: %s; this process goes on", successor, extra=_TOLD_EACH_TIME)
+        else:
+            # The one place where this process stops being the service: whoever has to know is told here.
+            _log.info("upgrade: process %d has taken over", successor.pid)
+            self._manager.successor(successor.pid, self._generation.accepting)
+            self._has_successor, self._is_in_charge = True, False
+            self._supervisor.let_go(successor)
+            self._draining.retire(self._generation)
+            self._generation.hand_over()
 
     # --- the end
 
@@ -364,16 +297,6 @@ def _opened_for_us(reading: Reading) -> Holdings:
         raise reading.located(error) from None
     path = settings.admin.socket
     return Holdings(ports, admin=AdminSocket(path, admin, is_ours=False) if path and admin else None)
-
-
-def _accepting(generation: Generation) -> str:
-    count = len(generation.workers)
-    who = "1 worker accepts" if count == 1 else f"{count} workers accept"
-    return f"{who} connections on {generation.where}"
-
-
-def _why_not(who: str, pid: int, within_s: float) -> str:
-    return f"{who} was not ready within {within_s:.0f} s" if pid else f"{who} did not come up: see its lines in the log"
 
 
 def _now() -> str:

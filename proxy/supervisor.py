@@ -10,7 +10,6 @@ up), or *leaving* (it has a time by which it is killed).
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import os
@@ -19,14 +18,14 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from proxy import log
 from proxy.children import KEEPER, QUEUE_FOR_S, Child, Listener, restart_pause_s
 from proxy.errors import StartError
+from proxy.forking import Pipe, fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from proxy.control import Control
+    from proxy.orders import Orders
     from proxy.pulse import Watchdog
 
 _log = logging.getLogger("stapleproxy.master")
@@ -37,50 +36,24 @@ GRACE_S = 2.0
 """Beyond what the children allow themselves: then they hang, and are killed."""
 _LONGEST_NAP_S = 3600.0
 """What the kernel counts in milliseconds is bounded; waking up for nothing once an hour costs nothing."""
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Supervisor:
-    """The children, and what the master was asked for meanwhile: `stop_signal`, `wants_reload`, `wants_upgrade`."""
+    """The children. While it waits for anything it takes `orders`, and keeps the children going."""
 
-    def __init__(self, control: Control, watchdog: Watchdog) -> None:
-        self._control = control
+    def __init__(self, orders: Orders, watchdog: Watchdog) -> None:
+        self._orders = orders
         self._watchdog = watchdog
         self._children: list[Child] = []
-        self._life_read, self._life_write = os.pipe()
-        self._wake_read, self._wake_write = os.pipe()
-        os.set_blocking(self._wake_read, False)
-        os.set_blocking(self._wake_write, False)
-        self.stop_signal = 0
-        self._stop_count = 0
-        self.wants_reload = False
-        self.wants_upgrade = False
-        self._wants_reopen = False
+        self._life = Pipe(*os.pipe())
         self.before_reopen: Callable[[], None] = lambda: None
         """What is to be done before the workers open the access log again; raises StartError."""
-
-    def listen_to_signals(self) -> None:
-        """From now on signals are orders."""
-        for number in _SIGNALS:
-            signal.signal(number, self._on_signal)
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-
-    def _on_signal(self, number: int, _frame: object) -> None:
-        if number in {signal.SIGTERM, signal.SIGINT}:
-            self.stop_signal = number
-            self._stop_count += 1
-        elif number == signal.SIGHUP:
-            self.wants_reload = True
-        elif number == signal.SIGUSR2:
-            self.wants_upgrade = True
-        elif number == signal.SIGUSR1:
-            self._wants_reopen = True
 
     def wait_until(self, condition: Callable[[], bool], timeout_s: float) -> bool:
         """Tend the children until `condition` holds; False: too late, or a stop was asked for."""
         end = time.monotonic() + timeout_s
         while not condition():
-            if self.stop_signal or time.monotonic() >= end:
+            if self._orders.stop_signal or time.monotonic() >= end:
                 return False
             self.tend(end)
         return True
@@ -92,27 +65,25 @@ class Supervisor:
         nap_s = min(max(0.0, due - time.monotonic()), _LONGEST_NAP_S)
         saying = {child.ready_fd: child for child in self._children if child.ready_fd >= 0}
         poll = select.poll()  # not select, which takes no descriptor above 1023: of sockets alone there may be more
-        for fd in (self._wake_read, self._control.reading_fd, *saying):
+        for fd in (*self._orders.fds, *saying):
             poll.register(fd, select.POLLIN)
         for fd, _ in poll.poll(math.ceil(nap_s * 1000)):
-            if fd == self._wake_read:
-                _read_all(fd)
-            elif fd == self._control.reading_fd:
-                self._obey()
-            else:
+            if fd in saying:
                 _hear(saying[fd])
+            else:
+                self._orders.receive(fd)
         self._reap()
-        if self._wants_reopen:
+        if self._orders.wants_reopen:
             self._reopen_logs()
         now = time.monotonic()
         self._watchdog.look(now, (child.line for child in self.workers() if child.is_ready and child.is_kept))
         self._kill([child for child in self._children if child.leave_by <= now])
         for child in self._children:
-            if child.start_at and child.start_at <= now and not self.stop_signal:
+            if child.start_at and child.start_at <= now and not self._orders.stop_signal:
                 self.start(child)
 
     def _reopen_logs(self) -> None:
-        self._wants_reopen = False
+        self._orders.wants_reopen = False
         try:
             self.before_reopen()
         except StartError as error:
@@ -124,15 +95,6 @@ class Supervisor:
     def _ends(self) -> Iterable[float]:
         return (child.leave_by for child in self._children)
 
-    def _obey(self) -> None:
-        orders = self._control.receive()
-        if "reload" in orders:
-            self.wants_reload = True
-        if "stop" in orders:
-            _log.info("a stop was asked for on the admin socket")
-            self.stop_signal = signal.SIGTERM
-            self._stop_count += 1
-
     # --- beginning
 
     def add(self, children: Iterable[Child]) -> None:
@@ -143,24 +105,19 @@ class Supervisor:
         """Fork it. If that cannot be, a kept one is put off, and another is as if it had died."""
         try:
             child.prepare()
-            ready_read, ready_write = os.pipe()
+            ready = Pipe(*os.pipe())
         except (StartError, OSError) as error:
             self._put_off(child, error)
             return
-        # A signal between the fork and the child's own handlers would run the master's handler in the child.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._become(child, ready_read, ready_write)
+            pid = fork(child, self._children, self._orders, self._life, ready)
         except OSError as error:
-            os.close(ready_read)
+            os.close(ready.reading)
             self._put_off(child, error)
             return
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            os.close(ready_write)
-        child.pid, child.ready_fd, child.said = pid, ready_read, b""
+            os.close(ready.writing)
+        child.pid, child.ready_fd, child.said = pid, ready.reading, b""
         child.started_at, child.start_at = time.monotonic(), 0.0
         _log.info("%s[%d] started", child.role, pid)
 
@@ -172,36 +129,6 @@ class Supervisor:
         child.pause_s = restart_pause_s(child.pause_s, 0.0)
         child.start_at = time.monotonic() + child.pause_s
         _log.error("%s cannot be started (%s); trying again in %.1f s", child.role, why, child.pause_s)
-
-    def _become(self, child: Child, ready_read: int, ready_write: int) -> None:
-        """Be the child; never returns."""
-        status = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
-            # Ctrl-C and a closed terminal reach every process of the group; the master tells its children what to do.
-            # SIGUSR1 and SIGUSR2 are for workers, from when they can take them.
-            for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-                signal.signal(number, signal.SIG_IGN)
-            for fd in (self._life_write, self._wake_read, self._wake_write, ready_read):
-                os.close(fd)
-            own = {id(sock) for sock in child.sockets()}
-            for other in self._children:
-                if other.ready_fd >= 0:
-                    os.close(other.ready_fd)
-                # With a copy here, another worker's socket would go on taking clients that nobody accepts.
-                for sock in other.sockets():
-                    if id(sock) not in own:
-                        sock.close()
-            log.set_up(child.settings, child.role)
-            signal.pthread_sigmask(signal.SIG_SETMASK, set())
-            status = child.entry(self._life_read, ready_write)
-        except BaseException:  # noqa: BLE001  # a process' edge: nothing may get out into the master's stack
-            _log.exception("%s failed", child.role)
-        finally:
-            log.end()
-            os._exit(status)
 
     # --- going on
 
@@ -224,7 +151,7 @@ class Supervisor:
                 if child.leave_by == math.inf:
                     _log.error("%s[%d] %s", child.role, pid, _how(status))
                 self._children.remove(child)
-            elif not self.stop_signal:
+            elif not self._orders.stop_signal:
                 self._replace(child, pid, status)
 
     def _replace(self, child: Child, pid: int, status: int) -> None:
@@ -262,7 +189,7 @@ class Supervisor:
         group = list(children)
         self.dismiss(group, within_s + GRACE_S)
         while any(child.pid for child in group):
-            if self._stop_count > 1:
+            if self._orders.is_urgent:
                 self._kill(group)
             else:
                 self.tend()
@@ -287,6 +214,10 @@ class Supervisor:
     def kill_all(self) -> None:
         self._kill(self._children)
 
+    @property
+    def is_stopping(self) -> bool:
+        return bool(self._orders.stop_signal)
+
     def is_alone(self) -> bool:
         return not self._children
 
@@ -299,13 +230,6 @@ class Supervisor:
                 _is_gone(child)
             if child in self._children:
                 self._children.remove(child)
-
-
-def share_memory() -> None:
-    """Have what the children will share stay shared: the collector does not write into it. Free what is of no use."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
 
 
 def _hear(child: Child) -> None:
@@ -331,11 +255,3 @@ def _is_gone(child: Child) -> None:
 def _how(status: int) -> str:
     code = os.waitstatus_to_exitcode(status)
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
-
-
-def _read_all(fd: int) -> None:
-    try:
-        while os.read(fd, 512):
-            pass
-    except BlockingIOError:
-        pass

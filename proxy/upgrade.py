@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from proxy.children import Child
 from proxy.errors import StartError
-from proxy.generation import AdminSocket, Holdings
+from proxy.holdings import AdminSocket, Holdings
 from proxy.listening import Place, Slot
 from proxy.supervisor import READY
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
 
     from proxy.generation import Generation
+    from proxy.supervisor import Supervisor
     from proxy.systemd import Manager
 
 _log = logging.getLogger("stapleproxy.master")
@@ -36,6 +37,8 @@ _log = logging.getLogger("stapleproxy.master")
 VARIABLE = "STAPLEPROXY_INHERITANCE"
 _BUILT = b"b"
 _TURN = b"t"
+_READING_TIMEOUT_S = 60.0
+"""For the new program to read its configuration, and as long again for its processes."""
 _TURN_TIMEOUT_S = 30.0
 """The old keeper has two seconds to end."""
 
@@ -126,6 +129,32 @@ def _socket(fd: int) -> socket.socket:
     sock = socket.socket(fileno=fd)
     sock.setblocking(False)
     return sock
+
+
+def hand_on(generation: Generation, supervisor: Supervisor, manager: Manager) -> Successor | str:
+    """Start the program as it is installed now; it serves when this returns, or why it does not."""
+    try:
+        successor = Successor(generation, manager)
+    except OSError as error:
+        return f"it cannot be started: {error.strerror}"
+    _log.info("upgrade: starting %s", successor.command)
+    supervisor.add([successor])
+    supervisor.start(successor)
+    supervisor.wait_until(lambda: successor.is_built or not successor.pid, _READING_TIMEOUT_S)
+    if successor.is_built:
+        supervisor.end([generation.keeper])
+        successor.give_turn()
+        limit_s = _READING_TIMEOUT_S + generation.settings.stapling.warmup_timeout_s
+        supervisor.wait_until(lambda: successor.is_ready or not successor.pid, limit_s)
+    successor.close()
+    if supervisor.is_stopping:
+        return "a stop was asked for"
+    if successor.is_ready:
+        return successor
+    why = "it did not come up: see what it has said" if not successor.pid else "it did not come up in time"
+    supervisor.end([successor], generation.settings.drain_timeout_s)
+    supervisor.keep([generation.keeper])
+    return why
 
 
 class Successor(Child):

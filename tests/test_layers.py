@@ -125,7 +125,7 @@ ONLY = {
     "proxy.cli": ("proxy/cli/", "proxy/__main__"),
     "proxy.master": ("proxy/cli/",),
     "proxy.worker": ("proxy/generation", "proxy/plan"),
-    "proxy.supervisor": ("proxy/master", "proxy/upgrade"),
+    "proxy.supervisor": ("proxy/master", "proxy/starting", "proxy/draining", "proxy/upgrade"),
 }
 
 # (who) -> (what it may not import)
