@@ -111,7 +111,7 @@ class _Master:
             orders.listen()
             self._begin()
             while not orders.stop_signal and not (self._has_successor and supervisor.is_alone()):
-                supervisor.tend(self._next_look())
+                supervisor.tend(0.0 if orders.is_any_waiting else self._next_look())
                 self._draining.forget()
                 if orders.wants_upgrade:
                     orders.wants_upgrade = False

@@ -33,6 +33,11 @@ class Orders:
         """The access log is to be opened again."""
 
     @property
+    def is_any_waiting(self) -> bool:
+        """Something is wanted that is done between other things: its signal has woken nobody if it came during one."""
+        return self.wants_reload or self.wants_upgrade
+
+    @property
     def is_urgent(self) -> bool:
         """A stop was asked for a second time."""
         return self._stops > 1

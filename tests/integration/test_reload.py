@@ -242,6 +242,24 @@ def test_signals_during_a_reload_are_remembered_once(lab, stapled, backend, tmp_
         assert len(re.findall("reading the configuration again", front.log)) <= 3
 
 
+@pytest.mark.slow
+def test_a_signal_during_a_reload_is_obeyed_when_nothing_else_happens_after_it(lab, stapled, backend, tmp_path):
+    """The old workers stay, with an idle connection each: nobody's end wakes the master."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        chain = lab.issue("slow.example", with_uri=False)
+        slow = site(backend, chain, stapling={"responder_url": f"http://127.0.0.1:{silent.getsockname()[1]}"})
+        warmup = {"warmup_timeout_s": 1}
+        with run(tmp_path, toml(site(backend, stapled), stapling=warmup)) as front, connect(front, lab) as idle:
+            (keeper,) = front.pids("keeper")
+            (tmp_path / "front.toml").write_text(toml(site(backend, stapled) + slow, stapling=warmup))
+            front.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: [pid for pid in front.pids("keeper") if pid != keeper])
+            (tmp_path / "front.toml").write_text(toml(site(backend, stapled), workers=2))
+            front.process.send_signal(signal.SIGHUP)
+            front.wait_for_log("reloaded, generation 3: 2 workers", 15)
+            assert b"connection: close" in ask(idle)
+
+
 def test_a_stop_in_the_middle_of_a_reload_is_obeyed(lab, stapled, backend, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         chain = lab.issue("slow.example", with_uri=False)
