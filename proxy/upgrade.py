@@ -8,6 +8,7 @@ is the other's turn, the new one says that its workers accept, the old one drain
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import select
 import shlex
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypedDict
@@ -23,7 +25,7 @@ from proxy.children import Child
 from proxy.errors import StartError
 from proxy.holdings import AdminSocket, Holdings
 from proxy.listening import Place, Slot
-from proxy.supervisor import READY
+from proxy.supervisor import GRACE_S, READY
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
@@ -56,8 +58,8 @@ class _Listening(NamedTuple):
 class _Papers(TypedDict):
     """What the variable says."""
 
-    parent: int
-    """Who hands it on: a variable that somebody else has passed on is not for us."""
+    pid: int
+    """Whom it is for: a variable that somebody has passed on to a process of its own is not for that one."""
     ready_fd: int
     turn_fd: int
     sockets: list[_Listening]
@@ -77,17 +79,19 @@ class Inheritance:
         """Say that all is built, and wait until the old keeper has ended; raises StartError."""
         if self.holdings.cache_lock is not None:
             os.close(self.holdings.cache_lock)  # the cache has its own copy
-        os.write(self.ready_fd, _BUILT)
+        self._say(_BUILT)
         poll = select.poll()
         poll.register(self.turn_fd, select.POLLIN)
         if not poll.poll(_TURN_TIMEOUT_S * 1000):
             raise StartError("the old process does not let this one take its place")
-        # Or its end: then it is gone, and has left its place to nobody else.
+        if os.read(self.turn_fd, 1) != _TURN:
+            _log.warning("upgrade: the old process is gone: this one goes on without it")
+            time.sleep(GRACE_S)  # its keeper leaves when it notices, and still has the cache until then
         os.close(self.turn_fd)
 
     def take_over(self, generation: Generation) -> None:
         """Say that we serve, and give up what was handed on and is not wanted."""
-        os.write(self.ready_fd, READY)
+        self._say(READY)
         os.close(self.ready_fd)
         used = {id(slot) for slots in generation.ports.values() for slot in slots}
         for slots in self.holdings.ports.values():
@@ -97,6 +101,10 @@ class Inheritance:
         if self.holdings.admin and self.holdings.admin is not generation.admin:
             self.holdings.admin.close()
 
+    def _say(self, word: bytes) -> None:
+        with contextlib.suppress(BrokenPipeError):  # who is gone needs no word, and leaves us the service
+            os.write(self.ready_fd, word)
+
 
 def inherited(environment: MutableMapping[str, str]) -> Inheritance | None:
     """Take what an old program hands on to us; None: nobody does. Raises StartError."""
@@ -105,7 +113,7 @@ def inherited(environment: MutableMapping[str, str]) -> Inheritance | None:
         return None
     try:
         papers: _Papers = json.loads(text)
-        if papers["parent"] != os.getppid():
+        if papers["pid"] != os.getpid():
             return None
         ports: dict[Place, list[Slot]] = {}
         for fd, family, host, port, rest, is_admin in papers["sockets"]:
@@ -119,7 +127,7 @@ def inherited(environment: MutableMapping[str, str]) -> Inheritance | None:
         locks = [] if papers["cache_lock"] is None else [papers["cache_lock"]]
         for fd in (papers["ready_fd"], papers["turn_fd"], *locks):
             os.set_inheritable(fd, False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError, OSError) as error:
         raise StartError(f"what the old process hands on cannot be used: {error}") from error
     return Inheritance(holdings, papers["ready_fd"], papers["turn_fd"])
 
@@ -146,13 +154,14 @@ def hand_on(generation: Generation, supervisor: Supervisor, manager: Manager) ->
         successor.give_turn()
         limit_s = _READING_TIMEOUT_S + generation.settings.stapling.warmup_timeout_s
         supervisor.wait_until(lambda: successor.is_ready or not successor.pid, limit_s)
-    successor.close()
     if supervisor.is_stopping:
-        return "a stop was asked for"
+        return "a stop was asked for"  # it ends with all the others, and until then hears that we are there
     if successor.is_ready:
+        successor.close()
         return successor
     why = "it did not come up: see what it has said" if not successor.pid else "it did not come up in time"
     supervisor.end([successor], generation.settings.drain_timeout_s)
+    successor.close()  # not before its end: it would take us for gone
     supervisor.keep([generation.keeper])
     return why
 
@@ -192,7 +201,7 @@ class Successor(Child):
         os.close(self._turn_write)  # only the master has it, so that its end is heard
         admin, lock = generation.admin, generation.segment.lock
         papers: _Papers = {
-            "parent": os.getppid(),
+            "pid": os.getpid(),
             "ready_fd": ready_fd,
             "turn_fd": self._turn_read,
             "sockets": [
@@ -209,4 +218,8 @@ class Successor(Child):
         for fd in fds:
             os.set_inheritable(fd, True)
         environment = {**os.environ, **self._manager.environment(os.getpid()), VARIABLE: json.dumps(papers)}
-        os.execve(self._arguments[0], self._arguments, environment)  # noqa: S606  # there is nothing for a shell to do
+        try:
+            os.execve(self._arguments[0], self._arguments, environment)  # noqa: S606  # nothing for a shell to do
+        except OSError as error:
+            _log.error("upgrade: %s cannot be run: %s", self._arguments[0], error.strerror)
+            return 1

@@ -7,9 +7,12 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from integration.front import children_of, is_alive, run, site, toml, wait_until
+from integration.front import Front, children_of, is_alive, run, site, toml, wait_until
 from integration.steady import Load, leaf_and_issuer
 
 from proxy.lab.client import probe
@@ -130,8 +133,8 @@ def test_an_upgrade_may_change_the_configuration(lab, stapled, backend, tmp_path
 
 
 def test_a_variable_that_somebody_else_has_passed_on_is_not_ours(lab, stapled, backend, tmp_path, monkeypatch):
-    """It says whose child it is meant for."""
-    monkeypatch.setenv("STAPLEPROXY_INHERITANCE", '{"parent": 1, "ready_fd": 0, "turn_fd": 0, "sockets": []}')
+    """It says for which process it is meant."""
+    monkeypatch.setenv("STAPLEPROXY_INHERITANCE", '{"pid": 1, "ready_fd": 0, "turn_fd": 0, "sockets": []}')
     with run(tmp_path, toml(site(backend, stapled))) as front:
         assert probe("127.0.0.1", front.port, "localhost", roots=lab.root).staple is not None
 
@@ -142,3 +145,88 @@ def test_a_stop_during_an_upgrade_ends_both(lab, stapled, backend, tmp_path):
         pid = int(front.wait_for_log(r"successor\[(\d+)\] started")[1])
         assert front.stop() == 0
         assert not is_alive(pid)
+
+
+@pytest.mark.parametrize("text", ["no", "1", "{}", '{"pid": []}', "[" * 100_000], ids=["no", "1", "{}", "pid", "deep"])
+def test_a_variable_that_says_nothing_is_a_mistake_told_in_a_sentence(stapled, backend, tmp_path, monkeypatch, text):
+    """Nobody but an old program sets it, so to begin without what it names could be to begin beside that program."""
+    monkeypatch.setenv("STAPLEPROXY_INHERITANCE", text)
+    with run(tmp_path, toml(site(backend, stapled)), until_ready=False) as front:
+        ends_well = text == '{"pid": []}'  # it is for somebody else, whoever that is
+        if ends_well:
+            front.wait_for_log("ready:")
+        else:
+            assert front.process.wait(TIMEOUT_S) != 0
+            assert "what the old process hands on cannot be used" in front.log
+        assert "Traceback" not in front.log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["while it reads", "while it starts"])
+def test_an_old_program_that_is_killed_meanwhile_leaves_the_service_to_the_new_one(
+    lab, stapled, backend, tmp_path, moment
+):
+    """What the new one was handed is enough: it has the same sockets and the same cache."""
+    configuration = toml(site(backend, stapled), stapling={"cache": f"shmcb:{tmp_path}/cache(128000)"})
+    with run(tmp_path, configuration) as front:
+        port, old = front.port, children_of(front.process.pid)
+        front.process.send_signal(signal.SIGUSR2)
+        pid = int(front.wait_for_log(r"successor\[(\d+)\] started")[1])
+        if moment == "while it starts":
+            wait_until(lambda: children_of(pid), TIMEOUT_S)
+        front.process.kill()
+        front.process.wait()
+        try:
+            wait_until(lambda: front.log.count("ready:") == 2, TIMEOUT_S, f"a second ready in {front.log}")
+            assert probe("127.0.0.1", port, "localhost", roots=lab.root, request_path="/").staple is not None
+            wait_until(lambda: not any(is_alive(each) for each in old))
+            assert "Traceback" not in front.log
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            wait_until(lambda: not is_alive(pid))
+
+
+@pytest.mark.slow
+def test_a_program_that_is_not_there_any_more_is_told_in_a_sentence(lab, stapled, backend, tmp_path):
+    """The interpreter that was started is gone: the old one serves on."""
+    python = tmp_path / "python"
+    python.symlink_to(Path(sys.executable).resolve())
+    (tmp_path / "front.toml").write_text(toml(site(backend, stapled)))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+    with (tmp_path / "front.log").open("w") as log:
+        process = subprocess.Popen([python, "-m", "proxy", "run", tmp_path / "front.toml"], stderr=log, env=environment)
+    front = Front(process, tmp_path / "front.log")
+    try:
+        front.wait_for_log("ready:", TIMEOUT_S)
+        python.unlink()
+        process.send_signal(signal.SIGUSR2)
+        front.wait_for_log("upgrade refused: it did not come up", TIMEOUT_S)
+        assert f"upgrade: {python} cannot be run: No such file or directory" in front.log
+        assert "Traceback" not in front.log
+        assert probe("127.0.0.1", front.port, "localhost", roots=lab.root).staple is not None
+        assert front.stop() == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_process_1_is_not_replaced(lab, stapled, backend, tmp_path):
+    """With it all of a container would end."""
+    if subprocess.run(["unshare", "--pid", "--fork", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("a process 1 of our own takes root's rights")
+    (tmp_path / "front.toml").write_text(toml(site(backend, stapled)))
+    command = ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-m", "proxy", "run"]
+    with (tmp_path / "front.log").open("w") as log:
+        process = subprocess.Popen([*command, tmp_path / "front.toml"], stderr=log)
+    front = Front(process, tmp_path / "front.log")
+    try:
+        front.wait_for_log("ready:", TIMEOUT_S)
+        (first,) = children_of(process.pid)
+        os.kill(first, signal.SIGUSR2)
+        front.wait_for_log("upgrade: not as process 1")
+        assert probe("127.0.0.1", front.port, "localhost", roots=lab.root).staple is not None
+        os.kill(first, signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 0
+    finally:
+        process.kill()
+        process.wait()
