@@ -92,7 +92,8 @@ class _Master:
         bulletin = Bulletin(self._news())
         self._commons = Commons(Demands(), control, bulletin, pulse)
         self._draining = Draining(self._supervisor, self._commons)
-        self._has_successor = False
+        self._successor_pid = 0
+        """Who serves now, as the next program; 0: nobody. It is a child of ours, so that the number stays its own."""
         self._inheritance = inherited(os.environ)
         self._is_in_charge = self._inheritance is None
         """It is this program's generation that serves."""
@@ -110,7 +111,7 @@ class _Master:
                 self._inheritance.await_turn()
             orders.listen()
             self._begin()
-            while not orders.stop_signal and not (self._has_successor and supervisor.is_alone()):
+            while not orders.stop_signal and not (self._successor_pid and supervisor.is_alone()):
                 supervisor.tend(0.0 if orders.is_any_waiting else self._next_look())
                 self._draining.forget()
                 if orders.wants_upgrade:
@@ -157,8 +158,9 @@ class _Master:
     # --- the next one
 
     def _reload(self) -> None:
-        if self._has_successor:
-            _log.warning("reload: not here: another process has taken over")
+        if self._successor_pid:
+            _log.info("reload: passed on to process %d, which has taken over", self._successor_pid)
+            os.kill(self._successor_pid, signal.SIGHUP)
             return
         _log.info("reload: reading the configuration again")
         self._manager.reloading(_READING_TIMEOUT_S)
@@ -235,7 +237,7 @@ class _Master:
 
     def _next_look(self) -> float:
         interval_s = self._generation.settings.reload.watch_certificates_s
-        return self._looked_at + interval_s if interval_s and not self._has_successor else math.inf
+        return self._looked_at + interval_s if interval_s and not self._successor_pid else math.inf
 
     def _is_file_changed(self) -> bool:
         now = time.monotonic()
@@ -251,7 +253,7 @@ class _Master:
 
     def _upgrade(self) -> None:
         """Start the program as it is installed now, on the same sockets, and leave when it serves."""
-        if self._has_successor:
+        if self._successor_pid:
             _log.warning("upgrade: not here: another process has taken over")
         elif os.getpid() == 1:
             _log.error("upgrade: not as process 1, with which all others would end: start a new container instead")
@@ -261,7 +263,7 @@ class _Master:
             # The one place where this process stops being the service: whoever has to know is told here.
             _log.info("upgrade: process %d has taken over", successor.pid)
             self._manager.successor(successor.pid, self._generation.accepting)
-            self._has_successor, self._is_in_charge = True, False
+            self._successor_pid, self._is_in_charge = successor.pid, False
             self._supervisor.let_go(successor)
             self._draining.retire(self._generation)
             self._generation.hand_over()
@@ -270,7 +272,7 @@ class _Master:
 
     def _end(self) -> None:
         drain_timeout_s = self._generation.settings.drain_timeout_s
-        if not self._has_successor:
+        if not self._successor_pid:
             _log.info("stopping: open requests may take %.0f s", drain_timeout_s)
             self._manager.stopping(drain_timeout_s + 3 * GRACE_S)
         self._supervisor.end_all(drain_timeout_s)

@@ -187,6 +187,17 @@ def test_an_old_program_that_is_killed_meanwhile_leaves_the_service_to_the_new_o
 
 
 @pytest.mark.slow
+def test_a_reload_asked_of_the_old_program_is_passed_on(lab, stapled, backend, tmp_path):
+    """Who asked in the middle of the upgrade knew no other; the new one may have read its files before."""
+    with run(tmp_path, toml(site(backend, stapled))) as front:
+        front.process.send_signal(signal.SIGUSR2)
+        front.wait_for_log(r"successor\[(\d+)\] started")
+        front.process.send_signal(signal.SIGHUP)
+        with successor_of(front) as pid:
+            front.wait_for_log(rf"INFO master\[{pid}\] reloaded, generation 2", TIMEOUT_S)
+
+
+@pytest.mark.slow
 def test_a_program_that_is_not_there_any_more_is_told_in_a_sentence(lab, stapled, backend, tmp_path):
     """The interpreter that was started is gone: the old one serves on."""
     python = tmp_path / "python"
