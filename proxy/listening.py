@@ -56,7 +56,7 @@ class Slot:
     @property
     def is_shared(self) -> bool:
         """Further sockets can have the same address; not so if somebody else has opened this one."""
-        return self.sock is not None and bool(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
+        return self.sock is None or bool(self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT))
 
     def open(self) -> None:
         """Have it open again after `close`; raises StartError."""

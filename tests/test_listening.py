@@ -115,3 +115,12 @@ def test_closed_and_opened_again_it_has_the_same_name(opened):
     slots[0].close()
     slots[0].open()
     assert slots[0].sock.getsockname() == name
+
+
+def test_more_workers_get_sockets_of_their_own_while_one_is_closed(opened):
+    """It was ours: that its worker is not there just now makes it nobody else's."""
+    before = opened([LOOPBACK], 2)
+    (slots,) = before.values()
+    slots[0].close()
+    (after,) = opened([LOOPBACK], 3, before).values()
+    assert len(after) == 3
