@@ -19,12 +19,15 @@ from proxy.sites import contradictions, exposed_keys, read_issuers, read_sites
 from proxy.tls.context import SiteTls, build_contexts, check_algorithms
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from proxy.settings.model import Settings
     from proxy.settings.source import HttpdOptions, Source
     from proxy.sites import LoadedSite
+
+
+def _nothing() -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +39,30 @@ class Configuration:
     sites: tuple[LoadedSite, ...]
 
 
-def read_file(path: Path, httpd: HttpdOptions | None = None) -> Configuration:
-    """Read `path`; relative paths in it are relative to its folder. ConfigError names file and place with each."""
+def read_file(path: Path, httpd: HttpdOptions | None = None, between: Callable[[], None] = _nothing) -> Configuration:
+    """Read `path`; relative paths in it are relative to its folder. ConfigError names file and place with each.
+
+    `between`: see `read`.
+    """
     source = read_source(path, httpd)
     try:
-        settings, sites = read(source.data, folder=source.folder)
+        settings, sites = read(source.data, folder=source.folder, between=between)
     except ConfigError as error:
         raise source.located(error) from None
     return Configuration(source, settings, sites)
 
 
-def read(data: Mapping[str, object], *, folder: Path) -> tuple[Settings, tuple[LoadedSite, ...]]:
-    """Read plain data, the certificates and keys; ConfigError has all mistakes, each at its key path."""
+def read(
+    data: Mapping[str, object], *, folder: Path, between: Callable[[], None] = _nothing
+) -> tuple[Settings, tuple[LoadedSite, ...]]:
+    """Read plain data, the certificates and keys; ConfigError has all mistakes, each at its key path.
+
+    `between` is called after each site: many take long, and a master has others to look after.
+    """
     try:
         settings = build(data, folder=folder)
     except ConfigError as error:
-        _, further = _examine(what_is_right(data, folder=folder))
+        _, further = _examine(what_is_right(data, folder=folder), between)
         raise ConfigError(*error.problems, *further) from None
     right = Right(
         dict(enumerate(settings.site)),
@@ -60,7 +71,7 @@ def read(data: Mapping[str, object], *, folder: Path) -> tuple[Settings, tuple[L
         dict(enumerate(settings.stapling.issuer)),
         is_as_in_apache=settings.stapling.profile != "prefetch",
     )
-    sites, problems = _examine(right)
+    sites, problems = _examine(right, between)
     problems += [*modes.contradictions(settings), *entrances.contradictions(settings)]
     problems += _account_mistakes(settings)
     problems += [
@@ -106,9 +117,9 @@ def refused_by_openssl(sites: Mapping[int, LoadedSite], tls: TlsSettings) -> tup
     return ()
 
 
-def _examine(right: Right) -> tuple[dict[int, LoadedSite], list[Problem]]:
+def _examine(right: Right, between: Callable[[], None]) -> tuple[dict[int, LoadedSite], list[Problem]]:
     known, problems = read_issuers(right.issuers)
-    sites, further = read_sites(right.sites, known)
+    sites, further = read_sites(right.sites, known, between)
     problems += further + plan_groups(sites)[1]
     if not right.is_as_in_apache:  # which does not look at the rights of a key
         problems += exposed_keys(right.sites)

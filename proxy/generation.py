@@ -37,7 +37,7 @@ from proxy.staplefile import judge
 from proxy.tls.probe import not_stapled
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from proxy.cache.segment import Segment
     from proxy.children import Parts
@@ -132,10 +132,12 @@ def build(
     commons: Commons,
     before: Holdings,
     lines_taken: Collection[int] = (),
+    between: Callable[[], None] = lambda: None,
 ) -> Generation:
     """Build all, keep what fits of `before`. Raises ConfigError or StartError; then nothing has changed.
 
-    `lines_taken`: where workers count that will still live, see `inheritance.free_lines`.
+    `lines_taken`: where workers count that will still live, see `inheritance.free_lines`. `between` is called after
+    each site; it may start processes of an earlier generation.
     """
     now = datetime.now(UTC)
     files = judge(sites, settings, now)
@@ -158,7 +160,9 @@ def build(
             commons.inlines.append(inline)
             undo.callback(commons.leave, inline)
         lookup = staple_lookup(reader, commons.demands)
-        plan = build_plan(settings, sites, lookup, (reader, inline.table) if inline else None)
+        # A process that is started meanwhile would have a new cache's lock for as long as it lives.
+        beside = between if segment is before.segment else _nothing
+        plan = build_plan(settings, sites, lookup, (reader, inline.table) if inline else None, beside)
         groups = [*(entrance.addresses for entrance in plan.entrances), settings.redirect.listen]
         ports = take_ports(list(itertools.chain.from_iterable(groups)), count, before, undo)
         admin = take_admin(settings, before, undo)
@@ -249,6 +253,9 @@ def build(
         return Generation(
             settings, keeper, workers, held, segment, admin, inline, counted, account, where, undo.pop_all()
         )
+
+
+def _nothing() -> None: ...
 
 
 def _account(settings: Settings) -> Account | None:

@@ -19,6 +19,7 @@ import os
 import resource
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -42,8 +43,6 @@ from proxy.upgrade import hand_on, inherited
 from proxy.watching import Watch, files_of, marks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from proxy.control import LastReload, News
     from proxy.settings.model import Settings
     from proxy.sites import LoadedSite
@@ -67,8 +66,16 @@ class Reading:
     """Says of each mistake where it stands."""
 
 
-def run(first: Reading, again: Callable[[], Reading], config: str = "") -> int:
-    """Serve until SIGTERM or SIGINT; the exit status. `again` reads the configuration anew, `config` is its name.
+Again = Callable[[Callable[[], None]], Reading]
+"""Reads the configuration anew, and calls what it is given after each site."""
+
+
+class _StopAskedError(Exception):
+    """Whatever is being built is of no use any more."""
+
+
+def run(first: Reading, again: Again, config: str = "") -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. `config` is the configuration's name.
 
     Raises ConfigError or StartError before anything has begun.
     """
@@ -77,7 +84,7 @@ def run(first: Reading, again: Callable[[], Reading], config: str = "") -> int:
 
 
 class _Master:
-    def __init__(self, first: Reading, again: Callable[[], Reading], config: str) -> None:
+    def __init__(self, first: Reading, again: Again, config: str) -> None:
         self._again = again
         self._manager = Manager.from_environment(os.environ, os.getpid())
         control = Control()
@@ -186,11 +193,13 @@ class _Master:
         """Replace the generation; all mistakes, for which it was not."""
         marks = marks_of(files_of(self._generation.settings))
         try:
-            reading = self._again()
+            reading = self._again(self._tend_between)
             log.find_form(reading.settings, os.environ, is_terminal=True)
             for warning in reading.warnings:
                 _log.warning("%s", warning)
-            new = self._build(reading, self._generation.holdings)
+            new = self._build(reading, self._generation.holdings, self._tend_between)
+        except _StopAskedError:
+            return []
         except ConfigError as error:
             return [str(problem) for problem in error.problems]
         except StapleproxyError as error:
@@ -205,10 +214,16 @@ class _Master:
         self._watch = Watch(files | {file: mark for file, mark in marks.items() if file in files})
         return []
 
-    def _build(self, reading: Reading, before: Holdings) -> Generation:
+    def _tend_between(self) -> None:
+        """Keep alive what serves while the next generation is built, for which thousands of sites take many seconds."""
+        self._supervisor.tend(0.0)
+        if self._supervisor.is_stopping:
+            raise _StopAskedError
+
+    def _build(self, reading: Reading, before: Holdings, between: Callable[[], None] = lambda: None) -> Generation:
         lines_taken = {worker.line for worker in self._supervisor.workers()}
         try:
-            return build(reading.settings, reading.sites, self._commons, before, lines_taken)
+            return build(reading.settings, reading.sites, self._commons, before, lines_taken, between)
         except ConfigError as error:
             raise reading.located(error) from None
 
@@ -216,8 +231,8 @@ class _Master:
         """Let it take over; why it could not, or nothing."""
         old, supervisor = self._generation, self._supervisor
         share_memory()
+        supervisor.add([new.keeper, *new.workers])  # first: an old worker that is replaced has none of their sockets
         supervisor.end([old.keeper])
-        supervisor.add([new.keeper, *new.workers])
         mistakes = bring_up(new, supervisor, self._manager)
         if mistakes or self._orders.stop_signal:
             supervisor.end([new.keeper])

@@ -14,7 +14,7 @@ from proxy.sites import is_stapling, on_missing
 from proxy.tls.context import HTTP_ALPN, SiteTls, build_contexts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from proxy.backends import SiteGroups
     from proxy.cache.reader import CacheReader
@@ -44,10 +44,12 @@ def build_plan(
     sites: tuple[LoadedSite, ...],
     staple: StapleLookup,
     inline: tuple[CacheReader, Table] | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> worker.Plan:
     """What the workers do, contexts included; raises ConfigError with what OpenSSL refuses.
 
-    `inline`: what is stapled in place of what `staple` gives, where it is fetched in handshakes.
+    `inline`: what is stapled in place of what `staple` gives, where it is fetched in handshakes. `between` is called
+    after each site.
     """
     contexts = build_contexts(
         [
@@ -65,6 +67,7 @@ def build_plan(
             for index, site in enumerate(sites)
         ],
         staple,
+        between,
     )
     groups, problems = plan_groups(dict(enumerate(sites)))
     if problems:

@@ -15,7 +15,7 @@ from proxy.keyfile import exposure
 from proxy.pem import read_certificates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from proxy.identity import CacheKey
@@ -89,11 +89,14 @@ def read_issuers(issuers: Mapping[int, IssuerStapling]) -> tuple[list[KnownIssue
 
 
 def read_sites(
-    sites: Mapping[int, Site], known: Sequence[KnownIssuer] = ()
+    sites: Mapping[int, Site], known: Sequence[KnownIssuer] = (), between: Callable[[], None] = lambda: None
 ) -> tuple[dict[int, LoadedSite], list[Problem]]:
     """Read what can be read, and list all mistakes; a site's key is its index in the configuration."""
     problems: list[Problem] = []
-    loaded = {index: _load_site(site, f"site[{index}]", known, problems) for index, site in sites.items()}
+    loaded: dict[int, LoadedSite] = {}
+    for index, site in sites.items():
+        loaded[index] = _load_site(site, f"site[{index}]", known, problems)
+        between()
     problems.extend(entrances.mistakes(sites, {index: site.names for index, site in loaded.items()}))
     return loaded, problems
 

@@ -10,6 +10,8 @@ import click
 from proxy.cli.httpd_options import httpd_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proxy.settings.source import HttpdOptions
 
 
@@ -42,8 +44,8 @@ def run(ctx: click.Context, file: Path, httpd: HttpdOptions | None) -> None:
     from proxy import master
     from proxy.configuration import read_file
 
-    def read() -> master.Reading:
-        found = read_file(file, httpd)
+    def read(between: Callable[[], None] = lambda: None) -> master.Reading:
+        found = read_file(file, httpd, between)
         warnings = tuple(map(found.source.warning, found.source.warnings))
         return master.Reading(found.settings, found.sites, warnings, found.source.located)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from proxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _OPTIONS = (
     (r"site\[0\]\.certificate(\[\d+\](\.chain)?)?", "--cert"),
@@ -87,9 +91,9 @@ def serve(
     }
     folder = Path.cwd()
 
-    def read() -> master.Reading:
+    def read(between: Callable[[], None] = lambda: None) -> master.Reading:
         try:
-            return master.Reading(*configuration.read(data, folder=folder), (), _located)
+            return master.Reading(*configuration.read(data, folder=folder, between=between), (), _located)
         except ConfigError as error:
             raise _located(error) from None
 

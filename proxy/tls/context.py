@@ -93,8 +93,13 @@ class SiteTls:
     """Decides what is stapled, in place of the lookup that all sites share; may want a fetch first."""
 
 
-def build_contexts(sites: Sequence[SiteTls], staple: StapleLookup) -> list[SSL.Context]:
-    """One context for each site, in their order; ConfigError with all that OpenSSL refuses."""
+def build_contexts(
+    sites: Sequence[SiteTls], staple: StapleLookup, between: Callable[[], None] = lambda: None
+) -> list[SSL.Context]:
+    """One context for each site, in their order; ConfigError with all that OpenSSL refuses.
+
+    `between` is called after each: many take long.
+    """
     contexts: list[SSL.Context] = []
     problems: list[Problem] = []
     for site in sites:
@@ -102,6 +107,7 @@ def build_contexts(sites: Sequence[SiteTls], staple: StapleLookup) -> list[SSL.C
             contexts.append(_build(site, staple))
         except ConfigError as error:
             problems.extend(problem for problem in error.problems if problem not in problems)
+        between()
     if problems:
         raise ConfigError(*problems)
     return contexts

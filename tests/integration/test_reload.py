@@ -276,6 +276,42 @@ def test_a_stop_in_the_middle_of_a_reload_is_obeyed(lab, stapled, backend, tmp_p
             assert not any(is_alive(pid) for pid in children)
 
 
+# While much is read.
+
+
+def many(stapled, backend, count=800) -> str:
+    """As many sites: to read them takes seconds."""
+    return "".join(site(backend, stapled, names=[f"s{number}.example"]) for number in range(count))
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_while_many_sites_are_read_is_replaced_at_once(lab, stapled, backend, tmp_path):
+    """The master looks after those who serve between two sites."""
+    few = toml(site(backend, stapled))
+    with run(tmp_path, few) as front:
+        (tmp_path / "front.toml").write_text(few + many(stapled, backend))
+        (worker,) = workers_of(front)
+        front.process.send_signal(signal.SIGHUP)
+        front.wait_for_log("reading the configuration again")
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: front.log.count("worker-0") >= 3)
+        assert "reloaded" not in front.log
+        front.wait_for_log("reloaded, generation 2", 30)
+
+
+@pytest.mark.slow
+def test_a_stop_while_many_sites_are_read_is_obeyed_at_once(lab, stapled, backend, tmp_path):
+    """What is being built is of no use any more."""
+    few = toml(site(backend, stapled))
+    with run(tmp_path, few) as front:
+        (tmp_path / "front.toml").write_text(few + many(stapled, backend))
+        front.process.send_signal(signal.SIGHUP)
+        front.wait_for_log("reading the configuration again")
+        assert front.stop() == 0
+        assert len(re.findall(r"keeper\[\d+\] started", front.log)) == 1
+        assert "Traceback" not in front.log
+
+
 # What is open.
 
 
