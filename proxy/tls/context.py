@@ -197,8 +197,12 @@ def _use(context: SSL.Context, identity: Identity, where: str) -> None:
             context.use_certificate_chain_file(copy.name)
         context.use_privatekey(identity.key)
         context.check_privatekey()
+    except OSError as error:
+        what = f"a temporary file cannot be made, by which OpenSSL is given certificates: {error.strerror or error}"
+        raise ConfigError(Problem(where, f"{what}: make room in /tmp, or set TMPDIR to another folder")) from error
     except SSL.Error as error:
-        reason = error.args[0][0][-1] if error.args and error.args[0] else "no reason given"
+        # No reason: it could not open the file, for lack of descriptors perhaps.
+        reason = (error.args and error.args[0] and error.args[0][0][-1]) or "no reason given"
         raise ConfigError(Problem(where, f"OpenSSL refuses {identity.label}: {reason}")) from error
 
 

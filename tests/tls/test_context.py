@@ -105,6 +105,13 @@ def test_what_openssl_does_not_know_is_named(identities, setting, value):
     assert staples_of(build(identities)) == [b""]
 
 
+def test_without_room_for_a_temporary_file_it_is_said_what_lacks(identities, monkeypatch, tmp_path):
+    """OpenSSL takes a chain from a file only."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match=r"site\[0\]: a temporary file cannot be made.*No such file.*set TMPDIR"):
+        build(identities)
+
+
 def test_idle_connections_give_their_buffers_back(identities):
     """SSL_MODE_RELEASE_BUFFERS halves what an idle connection takes. set_mode(0) tells the modes that are on."""
     assert build(identities).set_mode(0) & SSL.MODE_RELEASE_BUFFERS
