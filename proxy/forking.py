@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from proxy.orders import Orders
 
 _log = logging.getLogger("stapleproxy.master")
+
+
+_MEANS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC})
 
 
 class Pipe(NamedTuple):
@@ -67,8 +71,20 @@ def _become(child: Child, everyone: Iterable[Child], orders: Orders, life: Pipe,
         log.set_up(child.settings, child.role)
         signal.pthread_sigmask(signal.SIG_SETMASK, set())
         status = child.entry(life.reading, ready.writing)
-    except BaseException:  # noqa: BLE001  # a process' edge: nothing may get out into the master's stack
-        _log.exception("%s failed", child.role)
+    except BaseException as error:  # noqa: BLE001  # a process' edge: nothing may get out into the master's stack
+        if lacking := _lacking(error):
+            _log.error("%s failed: %s", child.role, lacking)
+        else:
+            _log.exception("%s failed", child.role)
     finally:
         log.end()
         os._exit(status)
+
+
+def _lacking(error: BaseException | None) -> str | None:
+    """Say what the machine had too little of, if that was it; what broke after it does not matter."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _MEANS:
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    return None

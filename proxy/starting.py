@@ -45,7 +45,9 @@ def bring_up(generation: Generation, supervisor: Supervisor, manager: Manager) -
         lambda: all(each.is_ready for each in workers) or not all(each.pid for each in (keeper, *workers)),
         _START_TIMEOUT_S,
     )
-    return [_why_not(each.role, each.pid, _START_TIMEOUT_S) for each in (keeper, *workers) if not each.is_ready]
+    late = [each for each in (keeper, *workers) if not each.is_ready]
+    dead = [each for each in late if not each.pid]  # with one of them the others were not waited for any longer
+    return [_why_not(each.role, each.pid, _START_TIMEOUT_S) for each in dead or late]
 
 
 def _why_not(who: str, pid: int, within_s: float) -> str:

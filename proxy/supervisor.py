@@ -121,8 +121,9 @@ class Supervisor:
         child.started_at, child.start_at = time.monotonic(), 0.0
         _log.info("%s[%d] started", child.role, pid)
 
-    def _put_off(self, child: Child, why: Exception) -> None:
+    def _put_off(self, child: Child, error: StartError | OSError) -> None:
         """Try again later: a machine that is out of memory or descriptors now is no reason to end what still runs."""
+        why = (isinstance(error, OSError) and error.strerror) or error
         if not child.is_kept:
             _log.error("%s cannot be started (%s)", child.role, why)
             return

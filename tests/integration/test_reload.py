@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from integration.clients import curl
@@ -191,6 +193,42 @@ def test_all_mistakes_are_told_and_nothing_changes(lab, stapled, backend, tmp_pa
         assert "Traceback" not in front.log
         # And what is right again is taken in.
         assert "reloaded, generation 2" in reload(front, toml(site(backend, stapled)))
+
+
+@pytest.mark.slow
+def test_a_reload_for_which_descriptors_do_not_suffice_is_refused(lab, stapled, backend, tmp_path):
+    """Wherever they run out: a sentence says so, no traceback, and who served serves on."""
+    with run(tmp_path, toml(site(backend, stapled))) as front:
+        master = front.process.pid
+        opened = max(int(each.name) for each in Path(f"/proc/{master}/fd").iterdir()) + 1
+        (worker,) = workers_of(front)
+        for more in range(40):
+            resource.prlimit(master, resource.RLIMIT_NOFILE, (opened + more, 4096))
+            said = reload(front, toml(site(backend, stapled), workers=3))
+            assert "Traceback" not in said
+            if "reloaded" in said:
+                break
+            assert "not ready within" not in said
+            wait_until(lambda: front.pids("keeper"))
+            assert workers_of(front) == [worker]
+        assert more > 3
+        assert "reloaded" in said
+        assert "Too many open files" in front.log
+        assert "[Errno" not in front.log
+
+
+@pytest.mark.slow
+def test_a_thousand_signals_are_a_few_reloads(lab, stapled, backend, tmp_path):
+    """The last of them is obeyed: what the file says then is what is served."""
+    with run(tmp_path, toml(site(backend, stapled))) as front:
+        for number in range(1_000):
+            if number == 900:
+                (tmp_path / "front.toml").write_text(toml(site(backend, stapled), workers=3))
+            front.process.send_signal(signal.SIGHUP)
+        front.wait_for_log("3 workers accept", 20)
+        wait_until(lambda: len(children_of(front.process.pid)) == 4)
+        assert len(re.findall("reading the configuration again", front.log)) < 10
+        assert look(front, lab).staple is not None
 
 
 def test_a_cache_of_another_size_is_as_it_was_when_the_reload_is_refused(lab, stapled, backend, tmp_path):
