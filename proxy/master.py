@@ -273,7 +273,8 @@ class _Master:
         elif os.getpid() == 1:
             _log.error("upgrade: not as process 1, with which all others would end: start a new container instead")
         elif isinstance(successor := hand_on(self._generation, self._supervisor, self._manager), str):
-            _log.error("upgrade refused: %s; this process goes on", successor, extra=_TOLD_EACH_TIME)
+            if not self._orders.stop_signal:
+                _log.error("upgrade refused: %s; this process goes on", successor, extra=_TOLD_EACH_TIME)
         else:
             # The one place where this process stops being the service: whoever has to know is told here.
             _log.info("upgrade: process %d has taken over", successor.pid)

@@ -145,6 +145,7 @@ def test_a_stop_during_an_upgrade_ends_both(lab, stapled, backend, tmp_path):
         pid = int(front.wait_for_log(r"successor\[(\d+)\] started")[1])
         assert front.stop() == 0
         assert not is_alive(pid)
+        assert "goes on" not in front.log
 
 
 @pytest.mark.parametrize("text", ["no", "1", "{}", '{"pid": []}', "[" * 100_000], ids=["no", "1", "{}", "pid", "deep"])
