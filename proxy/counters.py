@@ -177,9 +177,9 @@ class SiteCounts:
         self._quick = quick
         self._site_at = begin
 
-    def shook_hands(self, version: int, staple: Staple) -> None:
-        """Count a handshake that was done."""
-        at, words = HANDSHAKE_AT[version, staple], self._words
+    def shook_hands(self, kind: tuple[int, Staple]) -> None:
+        """Count a handshake that was done, of this version, see `counters_layout.VERSIONS`."""
+        at, words = HANDSHAKE_AT[kind], self._words
         words[HANDSHAKES_AT + at] += 1
         words[self._site_at + at] += 1
 

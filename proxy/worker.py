@@ -20,7 +20,6 @@ import uvloop
 
 from proxy import clientcerts
 from proxy.accepting import Acceptor
-from proxy.accesslog.record import staple_outcome
 from proxy.accesslog.trail import AccessLog
 from proxy.deadlines import SWEEP_INTERVAL_S, Deadlines
 from proxy.http.forwarded import is_trusted
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from OpenSSL import SSL
 
     from proxy.backends import SiteGroups
-    from proxy.counters import WorkerCounts
+    from proxy.counters import SiteCounts, WorkerCounts
     from proxy.http.forwarded import Networks
     from proxy.http.group import GroupPlan, Nowhere, UpstreamGroup
     from proxy.http.pool import UpstreamPool
@@ -240,18 +239,17 @@ class _Worker:
 
     def _make_app(self, site: object, session: Session) -> App:
         assert isinstance(site, int)  # the context's app data, see Plan
-        app = self._open_app(site, session)
-        staple = staple_outcome(session.staple, is_resumed=session.is_resumed)
-        self._counts.sites[site].shook_hands(session.version_number, staple)
+        counts = self._counts.sites[site]
+        app = self._open_app(site, session, counts)
+        counts.shook_hands(session.kind())  # only now: what the client has shown could be read
         return app
 
-    def _open_app(self, site: int, session: Session) -> App:
+    def _open_app(self, site: int, session: Session, counts: SiteCounts) -> App:
         route = self._plan.routes[site]
         settings = route.site
         trail = None if self._access_log is None else self._access_log.follow(session, route.default_host)
         if settings.mode == "tcp":
             tls = session.told() if settings.proxy_protocol == "v2" else None
-            counts = self._counts.sites[site]
             return Relay(self._backends[site], self._plan.tcp, settings.proxy_protocol, tls, trail, counts)
         is_asked = settings.client_certificate.mode != "none"
         return Frontend(
@@ -263,7 +261,7 @@ class _Worker:
             trusted_proxies=self._plan.http.trusted_proxies,
             rewriting=route.groups.rewriting,
             trail=trail,
-            counts=self._counts.sites[site],
+            counts=counts,
             is_draining=self._is_draining,
         )
 

@@ -87,8 +87,8 @@ def test_what_is_counted_has_its_name():
     places = counters.places(["one.example", "two.example"])
     counts = WorkerCounts(counters.take(3), places)
     site = counts.sites[0]
-    site.shook_hands(TLS13, Staple.FRESH)
-    site.shook_hands(0x0303, Staple.RESUMED)
+    site.shook_hands((TLS13, Staple.FRESH))
+    site.shook_hands((0x0303, Staple.RESUMED))
     site.refused()
     for status in (200, 204, 404, 499):
         site.ended(status)
@@ -127,7 +127,7 @@ def test_a_killed_worker_loses_nothing_and_its_successor_goes_on():
         for _ in range(1000):
             counts.words[layout.TLS_CONNECTIONS] += 1
         for _ in range(997):
-            counts.sites[0].shook_hands(TLS13, Staple.NONE)
+            counts.sites[0].shook_hands((TLS13, Staple.NONE))
         counts.tell(3, {Refusal.WORKER: 1}, 4)
         os.write(writing, b"r")
         signal.pause()
@@ -140,7 +140,7 @@ def test_a_killed_worker_loses_nothing_and_its_successor_goes_on():
 
     def succeed():
         counts = WorkerCounts(sheet, places)
-        counts.sites[0].shook_hands(TLS13, Staple.NONE)
+        counts.sites[0].shook_hands((TLS13, Staple.NONE))
         counts.words[layout.TLS_CONNECTIONS] += 1
         counts.tell(1, {Refusal.WORKER: 1}, 2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.accesslog.record import staple_outcome
 from proxy.clientcerts import common_name
 from proxy.proxyprotocol import Tls
 from proxy.tls.binding import lib, raw
@@ -12,6 +13,10 @@ from proxy.tls.inline import Replay
 if TYPE_CHECKING:
     from cryptography import x509
     from OpenSSL import SSL
+
+    from proxy.accesslog.record import Staple
+
+_SSL_version, _SSL_session_reused = lib.SSL_version, lib.SSL_session_reused
 
 
 class Session:
@@ -26,11 +31,6 @@ class Session:
     def version(self) -> str:
         """Such as ``TLSv1.3``."""
         return self._connection.get_protocol_version_name()
-
-    @property
-    def version_number(self) -> int:
-        """OpenSSL's number of it, such as 0x0304: that costs a tenth."""
-        return int(lib.SSL_version(raw(self._connection)._ssl))  # noqa: SLF001  # see binding.py
 
     @property
     def cipher(self) -> str:
@@ -62,10 +62,21 @@ class Session:
     @property
     def is_resumed(self) -> bool:
         """An earlier session goes on: no certificate was shown."""
-        return bool(lib.SSL_session_reused(raw(self._connection)._ssl))  # noqa: SLF001  # see binding.py
+        return bool(_SSL_session_reused(raw(self._connection)._ssl))  # noqa: SLF001  # see binding.py
 
     @property
     def staple(self) -> bytes | None:
         """The OCSP response that was stapled; b"": the client asked, and there was none; None: it did not ask."""
         found: bytes | Replay | None = self._connection.get_app_data()
         return found.staple if isinstance(found, Replay) else found
+
+    def kind(self) -> tuple[int, Staple]:
+        """What it is counted as: OpenSSL's number of the version, such as 0x0304, and what was stapled.
+
+        In one call, since it is asked of every handshake.
+        """
+        connection = self._connection
+        ssl = raw(connection)._ssl  # noqa: SLF001  # see binding.py
+        found: bytes | Replay | None = connection.get_app_data()
+        staple = found.staple if isinstance(found, Replay) else found
+        return _SSL_version(ssl), staple_outcome(staple, is_resumed=_SSL_session_reused(ssl))

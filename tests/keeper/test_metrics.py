@@ -83,7 +83,7 @@ def test_what_workers_count_is_told(segment):
     """By worker and by site; every metric of the table is on the page, with its type."""
     counters = Counters()
     counts = WorkerCounts(counters.take(1), counters.places(["one.example", "two.example"]))
-    counts.sites[0].shook_hands(0x0304, Staple.RESUMED)
+    counts.sites[0].shook_hands((0x0304, Staple.RESUMED))
     counts.sites[0].ended(204)
     counts.sites[0].answered(0.02)
     counts.tell(0, {}, 0)
