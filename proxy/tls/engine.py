@@ -9,7 +9,8 @@ bytes received:
 and for plaintext to send `socket.write(engine.send(plaintext))`. No socket, clock or event loop is known in this file.
 
 OpenSSL hands out one record's plaintext a call. The engine counts the whole records in what it is fed (their headers
-are never encrypted) and asks that often, no more. Both ways it works in slices, since a BIO keeps the size it once had:
+are never encrypted) and asks that often, no more. The handshake's own are not counted: OpenSSL takes them in one call,
+and what it leaves begins with a record. Both ways it works in slices, since a BIO keeps the size it once had:
 a connection that sent a large answer would hold as much memory while it idles.
 """
 
@@ -37,7 +38,9 @@ _MANY_ROOM_BYTES = MANY_BYTES + 2 * _BUFFER_BYTES
 _many = ffi.new("char[]", _MANY_ROOM_BYTES)
 _many_contents = ffi.buffer(_many)
 
-_BIO_read, _BIO_write = lib.BIO_read, lib.BIO_write
+_where = ffi.new("char **")  # filled in, not asked
+
+_BIO_read, _BIO_write, _BIO_get_mem_data = lib.BIO_read, lib.BIO_write, lib.BIO_get_mem_data
 _SSL_read, _SSL_write = lib.SSL_read, lib.SSL_write
 _SSL_shutdown = lib.SSL_shutdown
 _SSL_do_handshake, _SSL_get_error = lib.SSL_do_handshake, lib.SSL_get_error
@@ -116,15 +119,20 @@ class Engine:
         return plaintext
 
     def _receive(self, data: bytes) -> bytes:
-        records = self._count_completed(data, 0, len(data))
-        _BIO_write(self._into_ssl, data, len(data))
-        if not self.is_established:
+        length = len(data)
+        _BIO_write(self._into_ssl, data, length)
+        if self.is_established:
+            records = self._count_completed(data, 0, length)
+        else:
             done = _SSL_do_handshake(self._ssl)
             if done != 1:
                 self._judge(done)
                 return b""
             self.is_established = self.has_answered = True
-            # Some of the records were the handshake's: the reading below ends early.
+            left_bytes = _BIO_get_mem_data(self._into_ssl, _where)
+            if not left_bytes:
+                return b""
+            records = self._count_completed(data, length - left_bytes, length)
         if records == 1:
             length = _SSL_read(self._ssl, _buffer, _BUFFER_BYTES)
             if length > 0:

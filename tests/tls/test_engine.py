@@ -37,12 +37,20 @@ def context(tmp_path_factory):
 class Client:
     """The other end."""
 
-    def __init__(self, version: int) -> None:
-        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        context.set_min_proto_version(version)
-        context.set_max_proto_version(version)
+    def __init__(self, version: int, earlier: Client | None = None) -> None:
+        """With `earlier` its session goes on."""
+        if earlier is None:
+            context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+            context.set_min_proto_version(version)
+            context.set_max_proto_version(version)
+        else:
+            context = earlier.tls.get_context()
         self.tls = SSL.Connection(context)
         self.tls.set_connect_state()
+        if earlier is not None:
+            session = earlier.tls.get_session()
+            assert session is not None
+            self.tls.set_session(session)
 
     def out(self) -> bytes:
         with contextlib.suppress(SSL.WantReadError):
@@ -82,6 +90,28 @@ def test_plaintext_comes_out_however_the_records_are_cut(context, version, step)
     data = client.out()
     received = b"".join(engine.receive(data[at : at + step]) for at in range(0, len(data), step))
     assert received == b"".join(messages)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("step", [1, 3, 5, 17, 50, 100, 1000, 16_384, 10**9])
+def test_what_comes_right_behind_the_handshake_is_read(context, version, step):
+    """A client that speaks as soon as it may: its Finished, data and close_notify in one piece, or in any others."""
+    before, earlier = connected(context, version)
+    earlier.read(before.send(b"with the session"))
+    engine, client = Engine(context), Client(version, earlier)  # in TLS 1.2 only a resumption ends with the client
+    with contextlib.suppress(SSL.WantReadError):
+        client.tls.do_handshake()
+    assert engine.receive(client.out()) == b""
+    client.tls.bio_write(engine.pending())
+    client.tls.do_handshake()
+    messages = [b"a", b"b" * 20_000, b"c"]
+    for message in messages:
+        client.tls.sendall(message)
+    client.tls.shutdown()
+    data = client.out()
+    received = b"".join(engine.receive(data[at : at + step]) for at in range(0, len(data), step))
+    assert received == b"".join(messages)
+    assert engine.is_peer_done
 
 
 @settings(max_examples=50, deadline=None)
