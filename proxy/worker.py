@@ -179,10 +179,7 @@ class _Worker:
         loop.add_reader(life_fd, self._on_master_gone, life_fd)
         if self._access_log is not None:
             loop.add_signal_handler(signal.SIGUSR1, self._access_log.file.reopen)
-        doors = [
-            (partial(self._accept, entrance.contexts, PLAIN_HTTP if entrance.has_http else b""), own)
-            for entrance, own in zip(self._plan.entrances, sockets, strict=True)
-        ]
+        doors = [(self._maker(entrance), own) for entrance, own in zip(self._plan.entrances, sockets, strict=True)]
         await self._acceptor.open([*doors, (self._redirect, redirecting)])
         os.write(ready_fd, b"r")
         os.close(ready_fd)
@@ -208,17 +205,18 @@ class _Worker:
         self._loop.remove_reader(life_fd)
         self._stop.set()
 
-    def _accept(self, contexts: NameTable[SSL.Context | None], http_answer: bytes) -> TlsTransport:
-        plan = self._plan
-        return TlsTransport(
-            contexts,
+    def _maker(self, entrance: Entrance) -> Callable[[], TlsTransport]:
+        """Put together what each connection there is made with: once, and by position, which costs it least."""
+        return partial(
+            TlsTransport,
+            entrance.contexts,
             self._make_app,
             self._deadlines,
-            plan.handshake_timeout_s,
+            self._plan.handshake_timeout_s,
             _log_failure,
             self._loop,
             self._is_load_balancer,
-            http_answer,
+            PLAIN_HTTP if entrance.has_http else b"",
             self._acceptor,
             self._on_no_staple,
             self._ask_staple,

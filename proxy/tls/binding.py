@@ -32,6 +32,11 @@ class ServerConnection(SSL.Connection):
     are never changed. It is one of each handshake, and a fiftieth of one that resumes TLS 1.2.
     """
 
+    # Of the class until they are set, which most connections never do.
+    _app_data = None
+    _alpn_select_callback_args = None
+    _socket = None
+
     def __init__(self, context: SSL.Context) -> None:
         ssl = lib.SSL_new(context._context)  # noqa: SLF001  # see above
         into_ssl, from_ssl = lib.BIO_new(_memory), lib.BIO_new(_memory)
@@ -39,9 +44,6 @@ class ServerConnection(SSL.Connection):
             raise MemoryError
         self._ssl = ssl = ffi.gc(ssl, lib.SSL_free)
         self._context = context
-        self._app_data = None
-        self._alpn_select_callback_args = None
-        self._socket = None
         self._reverse_mapping[ssl] = self  # how callbacks find it
         self._into_ssl, self._from_ssl = into_ssl, from_ssl
         lib.SSL_set_bio(ssl, into_ssl, from_ssl)  # which frees them with itself
