@@ -114,7 +114,7 @@ class Frontend:
         self._default_host = default_host
         self._hosts = hosts
         self._transport: Transport | None = None  # None: not yet connected, or closed by either side
-        self._client: Client | None = None
+        self._client: Client | None = None  # until the first request
         self._trusted_proxies = trusted_proxies
         self._certificate_lines = certificate_lines
         self.rewriting = rewriting
@@ -139,14 +139,6 @@ class Frontend:
 
     def connection_made(self, transport: Transport) -> None:
         self._transport = transport
-        self._client = Client.of(
-            transport.peer_host,
-            self._default_host,
-            self._hosts,
-            self._trusted_proxies,
-            self._certificate_lines,
-            self.rewriting,
-        )
         now = transport.now()
         transport.deadline_at = now + self._settings.head_timeout_s
         self._last_at = now + self._settings.max_connection_age_s
@@ -154,7 +146,8 @@ class Frontend:
             self._trail.connected(transport.endpoints())
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        self._leave()
+        if self._transport is not None:  # else all is done that has to be
+            self._leave()
 
     def eof_received(self) -> None:
         """Answer what was asked whole, then close: close_notify ends only the client's direction (RFC 8446 6.1)."""
@@ -316,8 +309,16 @@ class Frontend:
         transport.deadline_at = transport.now() + limit_s
 
     def _start(self, head: RequestHead) -> None:
-        assert self._client is not None  # set when the connection was made
         assert self._transport is not None
+        if self._client is None:
+            self._client = Client.of(
+                self._transport.peer_host,
+                self._default_host,
+                self._hosts,
+                self._trusted_proxies,
+                self._certificate_lines,
+                self.rewriting,
+            )
         self.status = CLIENT_LEFT  # unless it is answered
         if self._trail is not None:
             self._entry = self._trail.begin(head, self._transport.now)
@@ -389,7 +390,7 @@ class Frontend:
 
     def host_of(self, request: RequestHead) -> bytes:
         """What the client has asked for by this name."""
-        assert self._client is not None  # set when the connection was made
+        assert self._client is not None  # made for the first request
         return host_of(request, self._client.default_host)
 
     def write(self, data: bytes) -> None:
