@@ -28,8 +28,9 @@ class Raw(Protocol):
 class ServerConnection(SSL.Connection):
     """The server's side over memory, made as pyOpenSSL makes it, without what nobody here asks it for.
 
-    That is a mode which OpenSSL has set by itself since 1.1.1, and callbacks that could be changed later: contexts here
-    are never changed. It is one of each handshake, and a fiftieth of one that resumes TLS 1.2.
+    That is a mode which OpenSSL has set by itself since 1.1.1, callbacks that could be changed later (contexts here are
+    never changed), and being found by callbacks where there is a shorter way, see callbacks.py. It is one of each
+    handshake, and a fiftieth of one that resumes TLS 1.2.
     """
 
     # Of the class until they are set, which most connections never do.
@@ -44,10 +45,15 @@ class ServerConnection(SSL.Connection):
             raise MemoryError
         self._ssl = ssl = ffi.gc(ssl, lib.SSL_free)
         self._context = context
-        self._reverse_mapping[ssl] = self  # how callbacks find it
+        if context._verify_helper is not None:  # noqa: SLF001
+            self._reverse_mapping[ssl] = self  # how pyOpenSSL's callback finds it
         self._into_ssl, self._from_ssl = into_ssl, from_ssl
         lib.SSL_set_bio(ssl, into_ssl, from_ssl)  # which frees them with itself
         lib.SSL_set_accept_state(ssl)
+
+
+shaking: list[ServerConnection | None] = [None]
+"""Whose handshake OpenSSL works on just now, one at a time in a process."""
 
 
 def raw(connection: SSL.Connection) -> Raw:

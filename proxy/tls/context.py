@@ -20,6 +20,7 @@ from OpenSSL import SSL
 from proxy.errors import ConfigError, Problem
 from proxy.log import about
 from proxy.tls.binding import lib, raw
+from proxy.tls.callbacks import choose_protocol_of, staple_with
 from proxy.tls.clientauth import ask_for_certificate
 from proxy.tls.inline import StapleFatalError, StapleWantedError
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from proxy.clientca import ClientCa
     from proxy.identity import CacheKey, Identity
     from proxy.settings.model import TlsSettings
+    from proxy.tls.binding import ServerConnection
+    from proxy.tls.callbacks import AnswerStatus
     from proxy.tls.inline import InlineLookup, Replay
 
 _log = logging.getLogger("stapleproxy.tls")
@@ -54,13 +57,6 @@ _SESSION_ID_CONTEXT = b"stapleproxy"
 
 _REFUSALS_LOGGED_EVERY_S = 60.0
 """Every client of a site may be refused: one line a minute, from each worker and for each site, says so."""
-
-
-class NoApplicationProtocolError(Exception):
-    """The client offers ALPN protocols, and none of ours is among them (RFC 7301 3.2: a fatal alert)."""
-
-    def __str__(self) -> str:
-        return "none of the application protocols that the client offers is spoken here"
 
 
 class StapleMissingError(Exception):
@@ -145,10 +141,10 @@ def _build(site: SiteTls, staple: StapleLookup) -> SSL.Context:
     for identity in site.identities:
         _use(context, identity, site.where)
     if site.alpn:
-        context.set_alpn_select_callback(_alpn_callback(site.alpn))
+        choose_protocol_of(context, site.alpn)
     if site.stapling:
         callback = _status_callback(site, staple) if site.inline is None else _inline_callback(site, site.inline)
-        context.set_ocsp_server_callback(callback)
+        staple_with(context, callback)
     context.set_app_data(site.app)
     return context
 
@@ -206,17 +202,7 @@ def _use(context: SSL.Context, identity: Identity, where: str) -> None:
         raise ConfigError(Problem(where, f"OpenSSL refuses {identity.label}: {reason}")) from error
 
 
-def _alpn_callback(protocols: tuple[bytes, ...]) -> Callable[[SSL.Connection, list[bytes]], bytes]:
-    def select(_connection: SSL.Connection, offered: list[bytes]) -> bytes:
-        for protocol in protocols:
-            if protocol in offered:
-                return protocol
-        raise NoApplicationProtocolError
-
-    return select
-
-
-def _status_callback(site: SiteTls, staple: StapleLookup) -> Callable[[SSL.Connection, object], bytes]:
+def _status_callback(site: SiteTls, staple: StapleLookup) -> AnswerStatus:
     # Called only when the client sent status_request and the handshake is no resumption, after OpenSSL has chosen the
     # certificate. b"" leaves the extension out (RFC 6066 8: the server may).
     identities = site.identities
@@ -224,7 +210,7 @@ def _status_callback(site: SiteTls, staple: StapleLookup) -> Callable[[SSL.Conne
     key_of = _chosen_key(identities)
     refuse = _refusal(site.where)
 
-    def on_status_request(connection: SSL.Connection, _data: object) -> bytes:
+    def on_status_request(connection: ServerConnection) -> bytes:
         now_s = time.time()
         try:
             response = staple(the_only_key or key_of(connection), now_s)
@@ -234,17 +220,17 @@ def _status_callback(site: SiteTls, staple: StapleLookup) -> Callable[[SSL.Conne
             response = None
         connection.set_app_data(response or b"")  # see Session.staple
         if not response and site.staple_required:
-            raise refuse(now_s)  # pyOpenSSL makes a fatal alert of it, and raises it again from the handshake
+            raise refuse(now_s)  # it makes a fatal alert, and pyOpenSSL raises it again from the handshake
         return response or b""
 
     return on_status_request
 
 
-def _inline_callback(site: SiteTls, decide: InlineLookup) -> Callable[[SSL.Connection, object], bytes]:
+def _inline_callback(site: SiteTls, decide: InlineLookup) -> AnswerStatus:
     """See inline.py: each connection's app data is a Replay, which knows what was fetched for it."""
     key_of = _chosen_key(site.identities)
 
-    def on_status_request(connection: SSL.Connection, _data: object) -> bytes:
+    def on_status_request(connection: ServerConnection) -> bytes:
         replay: Replay = connection.get_app_data()
         try:
             return replay.answer(lambda: decide(key_of(connection), time.time()))

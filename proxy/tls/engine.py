@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from OpenSSL import SSL
 
-from proxy.tls.binding import ServerConnection, ffi, lib, raw
+from proxy.tls.binding import ServerConnection, ffi, lib, raw, shaking
 
 _HEADER_BYTES = 5
 _PLAINTEXT_BYTES = 16_384  # the most that one record carries (RFC 8446 5.1)
@@ -124,7 +124,9 @@ class Engine:
         if self.is_established:
             records = self._count_completed(data, 0, length)
         else:
+            shaking[0] = self._connection
             done = _SSL_do_handshake(self._ssl)
+            shaking[0] = None
             if done != 1:
                 self._judge(done)
                 return b""
