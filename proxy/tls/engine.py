@@ -97,29 +97,9 @@ class Engine:
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes from the socket; the plaintext that they complete, often b"". Raises TlsError."""
-        if len(data) <= _SLICE_BYTES:
-            return self._receive(data)
-        if self.is_established and len(data) <= MANY_BYTES:
-            return self.receive_many(data)
-        return b"".join(self._receive(data[at : at + _SLICE_BYTES]) for at in range(0, len(data), _SLICE_BYTES))
-
-    def receive_many(self, data: bytes | memoryview) -> bytes:
-        """Do the same after the handshake, for at most MANY_BYTES; nothing refers to `data` when it is done."""
-        source, end, filled = ffi.from_buffer(data), len(data), 0
-        for at in range(0, end, _SLICE_BYTES):
-            stop = min(at + _SLICE_BYTES, end)
-            _BIO_write(self._into_ssl, source + at, stop - at)
-            for _ in range(self._count_completed(data, at, stop)):
-                length = _SSL_read(self._ssl, _many + filled, _PLAINTEXT_BYTES)
-                if length <= 0:
-                    self._judge(length)
-                    break
-                filled += length
-        plaintext: bytes = _many_contents[:filled]
-        return plaintext
-
-    def _receive(self, data: bytes) -> bytes:
         length = len(data)
+        if length > _SLICE_BYTES:
+            return self._receive_much(data)
         _BIO_write(self._into_ssl, data, length)
         if self.is_established:
             records = self._count_completed(data, 0, length)
@@ -150,6 +130,26 @@ class Engine:
                 break
             pieces.append(_contents[:length])
         return b"".join(pieces)
+
+    def receive_many(self, data: bytes | memoryview) -> bytes:
+        """Do the same after the handshake, for at most MANY_BYTES; nothing refers to `data` when it is done."""
+        source, end, filled = ffi.from_buffer(data), len(data), 0
+        for at in range(0, end, _SLICE_BYTES):
+            stop = min(at + _SLICE_BYTES, end)
+            _BIO_write(self._into_ssl, source + at, stop - at)
+            for _ in range(self._count_completed(data, at, stop)):
+                length = _SSL_read(self._ssl, _many + filled, _PLAINTEXT_BYTES)
+                if length <= 0:
+                    self._judge(length)
+                    break
+                filled += length
+        plaintext: bytes = _many_contents[:filled]
+        return plaintext
+
+    def _receive_much(self, data: bytes) -> bytes:
+        if self.is_established and len(data) <= MANY_BYTES:
+            return self.receive_many(data)
+        return b"".join(self.receive(data[at : at + _SLICE_BYTES]) for at in range(0, len(data), _SLICE_BYTES))
 
     def _judge(self, result: int) -> None:
         """Tell a wait for more and the peer's end from an error."""
