@@ -21,13 +21,13 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from proxy import log, systemd
 from proxy.activation import adopt
 from proxy.cache.layout import MAX_READERS
-from proxy.control import Bulletin, Control
+from proxy.chronicle import Chronicle
+from proxy.control import Control
 from proxy.demand import Demands
 from proxy.draining import Draining
 from proxy.errors import ConfigError, StapleproxyError, StartError
@@ -40,10 +40,9 @@ from proxy.starting import bring_up, start
 from proxy.supervisor import GRACE_S, Supervisor
 from proxy.systemd import Manager
 from proxy.upgrade import hand_on, inherited
-from proxy.watching import Watch, files_of, marks_of
+from proxy.watching import Watcher, files_of, marks_of
 
 if TYPE_CHECKING:
-    from proxy.control import LastReload, News
     from proxy.settings.model import Settings
     from proxy.sites import LoadedSite
 
@@ -91,21 +90,15 @@ class _Master:
         pulse = Pulse(MAX_READERS)
         self._orders = Orders(control)
         self._supervisor = Supervisor(self._orders, Watchdog(self._manager, pulse))
-        self._started = _now()
-        self._config = config
-        self._number = 1
-        self._reloads = 0
-        self._last_reload: LastReload | None = None
-        bulletin = Bulletin(self._news())
-        self._commons = Commons(Demands(), control, bulletin, pulse)
+        self._chronicle = Chronicle(config)
+        self._commons = Commons(Demands(), control, self._chronicle.bulletin, pulse)
         self._draining = Draining(self._supervisor, self._commons)
         self._successor_pid = 0
         """Who serves now, as the next program; 0: nobody. It is a child of ours, so that the number stays its own."""
         self._inheritance = inherited(os.environ)
         self._is_in_charge = self._inheritance is None
         """It is this program's generation that serves."""
-        self._looked_at = time.monotonic()
-        self._watch = Watch(marks_of(files_of(first.settings)))
+        self._watcher = Watcher(first.settings, marks_of(files_of(first.settings)), time.monotonic())
         _raise_descriptor_limit()
         before = self._inheritance.holdings if self._inheritance else _opened_for_us(first)
         self._generation = self._build(first, before)
@@ -174,19 +167,15 @@ class _Master:
         mistakes = self._try_reload()
         if self._orders.stop_signal:
             return
-        self._reloads += 1
-        self._number += not mistakes
-        self._last_reload = {"at": _now(), "ok": not mistakes, "mistakes": mistakes}
-        self._commons.bulletin.write(self._news())
+        self._chronicle.reloaded(mistakes)
+        number = self._chronicle.generation
         for mistake in mistakes:
             _log.error("reload: %s", mistake, extra=_TOLD_EACH_TIME)
         if mistakes:
-            _log.error(
-                "reload refused: nothing was changed, generation %d goes on", self._number, extra=_TOLD_EACH_TIME
-            )
+            _log.error("reload refused: nothing was changed, generation %d goes on", number, extra=_TOLD_EACH_TIME)
             self._manager.ready(f"{self._generation.accepting}; the last reload was refused: {mistakes[0]}")
         else:
-            _log.info("reloaded, generation %d: %s", self._number, self._generation.accepting)
+            _log.info("reloaded, generation %d: %s", number, self._generation.accepting)
             self._manager.ready(self._generation.accepting)
 
     def _try_reload(self) -> list[str]:
@@ -210,8 +199,7 @@ class _Master:
         if mistakes := self._replace_by(new):
             return mistakes
         # What was changed while it was read is looked at once more.
-        files = marks_of(files_of(new.settings))
-        self._watch = Watch(files | {file: mark for file, mark in marks.items() if file in files})
+        self._watcher = Watcher(new.settings, marks, time.monotonic())
         return []
 
     def _tend_between(self) -> None:
@@ -251,15 +239,10 @@ class _Master:
     # --- files that change
 
     def _next_look(self) -> float:
-        interval_s = self._generation.settings.reload.watch_certificates_s
-        return self._looked_at + interval_s if interval_s and not self._successor_pid else math.inf
+        return math.inf if self._successor_pid else self._watcher.due_at
 
     def _is_file_changed(self) -> bool:
-        now = time.monotonic()
-        if now < self._next_look():
-            return False
-        self._looked_at = now
-        if not self._watch.look(marks_of(files_of(self._generation.settings))):
+        if self._successor_pid or not self._watcher.look(time.monotonic()):
             return False
         _log.info("certificates or keys have changed")
         return True
@@ -294,16 +277,6 @@ class _Master:
         self._supervisor.end_all(drain_timeout_s)
         _log.info("stopped")
 
-    def _news(self) -> News:
-        return {
-            "generation": self._number,
-            "started": self._started,
-            "reloads": self._reloads,
-            "last_reload": self._last_reload,
-            "master_pid": os.getpid(),
-            "config": self._config,
-        }
-
 
 def _opened_for_us(reading: Reading) -> Holdings:
     """Take what the service manager has opened; ConfigError has what of it is for nothing."""
@@ -315,10 +288,6 @@ def _opened_for_us(reading: Reading) -> Holdings:
         raise reading.located(error) from None
     path = settings.admin.socket
     return Holdings(ports, admin=AdminSocket(path, admin, is_ours=False) if path and admin else None)
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _raise_descriptor_limit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from proxy.staplefile import Mark
@@ -36,6 +37,24 @@ def _mark(file: Path) -> Mark | None:
         return Mark.of(file.stat())
     except OSError:
         return None
+
+
+class Watcher:
+    """Looks at the files of a configuration so often as that says; times are time.monotonic's."""
+
+    def __init__(self, settings: Settings, taken: Marks, now_at: float) -> None:
+        """`taken`: how the files were when it was read, where that was looked at."""
+        self._files = files_of(settings)
+        self._watch = Watch(marks_of(self._files) | {file: taken[file] for file in self._files if file in taken})
+        self._every_s = settings.reload.watch_certificates_s or math.inf
+        self.due_at = now_at + self._every_s
+
+    def look(self, now_at: float) -> bool:
+        """Tell whether files have changed, if it is time to look."""
+        if now_at < self.due_at:
+            return False
+        self.due_at = now_at + self._every_s
+        return self._watch.look(marks_of(self._files))
 
 
 class Watch:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+from proxy.settings.build import build
 from proxy.staplefile import Mark
-from proxy.watching import Watch, files_of, marks_of
+from proxy.watching import Watch, Watcher, files_of, marks_of
 
 A, B = Path("a"), Path("b")
 
@@ -85,3 +87,27 @@ def test_every_file_that_is_read_once_is_looked_at(tmp_path):
         "known.pem", "backends.pem", "issuers.pem", "clients.pem", "clients.crl",
         "chain.pem", "key.pem", "more.pem", "issuer.pem",
     }  # fmt: skip
+
+
+def settings_of(folder, **reload):
+    certificate = {"chain": "chain.pem", "key": "key.pem"}
+    data = {"site": [{"upstream": "http://127.0.0.1:1", "certificate": [certificate]}], "reload": reload}
+    return build(data, folder=folder)
+
+
+def test_it_looks_when_it_is_time_to(tmp_path):
+    """And at what was there when the configuration was read: a file that was replaced meanwhile is a change."""
+    settings = settings_of(tmp_path, watch_certificates_s=5)
+    for name in ("chain.pem", "key.pem"):
+        (tmp_path / name).write_text("1")
+    taken = marks_of(files_of(settings))
+    (tmp_path / "key.pem").write_text("22")
+    watcher = Watcher(settings, taken, 100.0)
+    assert watcher.due_at == 105
+    assert [watcher.look(at) for at in (104.9, 105, 109.9, 110, 115)] == [False, False, False, True, False]
+
+
+def test_where_it_is_not_wanted_it_is_never_due(tmp_path):
+    watcher = Watcher(settings_of(tmp_path, watch_certificates_s=0), {}, 100.0)
+    assert watcher.due_at == math.inf
+    assert not watcher.look(1e9)
