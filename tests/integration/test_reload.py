@@ -209,8 +209,7 @@ def test_a_reload_for_which_descriptors_do_not_suffice_is_refused(lab, stapled, 
             if "reloaded" in said:
                 break
             assert "not ready within" not in said
-            wait_until(lambda: front.pids("keeper"))
-            assert workers_of(front) == [worker]
+            wait_until(lambda: front.pids("keeper") and workers_of(front) == [worker])
         assert more > 3
         assert "reloaded" in said
         assert "Too many open files" in front.log
