@@ -78,9 +78,7 @@ class World:
 
     def start(self) -> None:
         reader, writer = CacheReader(self.segment), CacheWriter(self.segment)
-        keeper = HttpdRefresher(
-            [Inline(self.table, self.wires)], reader, writer, Observer(), lambda: self.now_s
-        )
+        keeper = HttpdRefresher([Inline(self.table, self.wires)], reader, writer, Observer(), lambda: self.now_s)
         self._task = asyncio.create_task(keeper.run())
 
     async def kill(self) -> None:
