@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
-    from OpenSSL import SSL
-
     from proxy.backends import SiteGroups
     from proxy.counters import SiteCounts, WorkerCounts
     from proxy.http.forwarded import Networks
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
     from proxy.settings.modes import RedirectSettings, TcpSettings
     from proxy.settings.values import ListenAddress
     from proxy.tls.session import Session
+    from proxy.tls.site import SiteContext
     from proxy.tls.transport import App
 
 _log = logging.getLogger("stapleproxy.worker")
@@ -84,7 +83,7 @@ class Entrance:
     """Addresses, and what is served there."""
 
     addresses: tuple[ListenAddress, ...]
-    contexts: NameTable[SSL.Context | None]
+    contexts: NameTable[SiteContext | None]
     """By server name; None: such clients are refused."""
     has_http: bool
     """There is a site that speaks HTTP: who does it without TLS is told so."""

@@ -88,7 +88,8 @@ class SiteTlsSettings(Model):
 
     def over(self, all_sites: TlsSettings) -> TlsSettings:
         """Give a site's own values, and those of all sites where it has none."""
-        return all_sites.model_copy(update=self.model_dump(exclude_none=True))
+        own = self.model_dump(exclude_none=True)
+        return all_sites.model_copy(update=own) if own else all_sites
 
 
 class IssuerStapling(Model):

@@ -1,11 +1,14 @@
-"""pyOpenSSL contexts: one for each site, built before the workers are forked and never changed after.
+"""What each site's connections begin with, built before the workers are forked.
 
 That they are built before the fork is what lets a session ticket issued by one worker resume on another: the ticket
-keys live in the context. That each site has its own keeps its sessions from resuming at another site.
+keys live in the context. Sites share contexts (see site.py), and a ticket says of which site it is, so that it resumes
+at no other.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import math
 import tempfile
@@ -14,23 +17,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL
 
 from proxy.errors import ConfigError, Problem
 from proxy.log import about
-from proxy.tls.binding import lib, raw
+from proxy.tls.binding import ServerConnection, certificate_from, key_from, lib, raw
 from proxy.tls.callbacks import choose_protocol_of, staple_with
 from proxy.tls.clientauth import ask_for_certificate
 from proxy.tls.inline import StapleFatalError, StapleWantedError
+from proxy.tls.site import Own, SiteContext
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from proxy.clientca import ClientCa
     from proxy.identity import CacheKey, Identity
     from proxy.settings.model import TlsSettings
-    from proxy.tls.binding import ServerConnection
     from proxy.tls.callbacks import AnswerStatus
     from proxy.tls.inline import InlineLookup, Replay
 
@@ -72,7 +75,7 @@ class StapleMissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SiteTls:
-    """What a context is built from; `app` is its app data, handed back for each connection to this site."""
+    """What a site is; `app` is handed back for each connection to it."""
 
     where: str
     identities: tuple[Identity, ...]
@@ -91,16 +94,17 @@ class SiteTls:
 
 def build_contexts(
     sites: Sequence[SiteTls], staple: StapleLookup, between: Callable[[], None] = lambda: None
-) -> list[SSL.Context]:
-    """One context for each site, in their order; ConfigError with all that OpenSSL refuses.
+) -> list[SiteContext]:
+    """What connections to each site begin with, in their order; ConfigError with all that OpenSSL refuses.
 
     `between` is called after each: many take long.
     """
-    contexts: list[SSL.Context] = []
+    contexts: list[SiteContext] = []
     problems: list[Problem] = []
+    shared: dict[object, SSL.Context] = {}
     for site in sites:
         try:
-            contexts.append(_build(site, staple))
+            contexts.append(_site_context(site, staple, shared))
         except ConfigError as error:
             problems.extend(problem for problem in error.problems if problem not in problems)
         between()
@@ -116,6 +120,48 @@ def check_algorithms(tls: TlsSettings, where: str = "tls") -> tuple[Problem, ...
     except ConfigError as error:
         return error.problems
     return ()
+
+
+def _site_context(site: SiteTls, staple: StapleLookup, shared: dict[object, SSL.Context]) -> SiteContext:
+    identity, *others = site.identities
+    own = None
+    if others or site.client_ca:  # of several chains a context has one for each kind of key, a connection has not
+        context = _build(site, staple)
+        _use_all(context, site)
+    else:
+        traits = (site.tls, site.alpn, site.stapling, site.inline is None, identity.intermediates)
+        found = shared.get(traits)
+        context = _build(site, staple) if found is None else found
+        if found is None:
+            _use_all(_build(site, staple), site)  # OpenSSL judges a chain here, and the further ones below not before
+            for each in identity.intermediates:  # the first handshake
+                context.add_extra_chain_cert(each)
+            shared[traits] = context
+        own = _own(identity, site.where)
+    made = SiteContext(
+        context,
+        site.app,
+        site.where,
+        own,
+        None if others else identity.cache_key,
+        _chosen_key(site.identities) if others else _no_choice,
+        site.staple_required,
+        site.inline,
+    )
+    if own is not None:
+        with _refusing(identity, site.where):
+            ServerConnection(made)
+    return made
+
+
+def _own(identity: Identity, where: str) -> Own:
+    key = identity.key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    with _refusing(identity, where):
+        return Own(
+            hashlib.sha256(where.encode()).digest(),
+            certificate_from(identity.leaf.public_bytes(Encoding.DER)),
+            key_from(key),
+        )
 
 
 def _build(site: SiteTls, staple: StapleLookup) -> SSL.Context:
@@ -138,14 +184,10 @@ def _build(site: SiteTls, staple: StapleLookup) -> SSL.Context:
     if site.client_ca:
         ask_for_certificate(context, site.client_ca, site.where)
     _set_algorithms(context, tls, "tls")  # what a site has of its own was looked at by check_algorithms
-    for identity in site.identities:
-        _use(context, identity, site.where)
     if site.alpn:
         choose_protocol_of(context, site.alpn)
     if site.stapling:
-        callback = _status_callback(site, staple) if site.inline is None else _inline_callback(site, site.inline)
-        staple_with(context, callback)
-    context.set_app_data(site.app)
+        staple_with(context, _status_callback(staple) if site.inline is None else _on_status_inline)
     return context
 
 
@@ -182,17 +224,17 @@ def _set_groups(context: SSL.Context, groups: str) -> bool:
     return bool(done == 1)
 
 
-def _use(context: SSL.Context, identity: Identity, where: str) -> None:
-    # The chain goes in as a file, because only that call gives each certificate of a site its own chain, and as a copy
-    # of what was parsed and checked, so that a file replaced meanwhile cannot bring in something else.
-    chain = b"".join(cert.public_bytes(Encoding.PEM) for cert in (identity.leaf, *identity.intermediates))
+def _use_all(context: SSL.Context, site: SiteTls) -> None:
+    for identity in site.identities:
+        with _refusing(identity, site.where):
+            _use(context, identity)
+
+
+@contextlib.contextmanager
+def _refusing(identity: Identity, where: str) -> Iterator[None]:
+    """Say of what OpenSSL refuses whose it is."""
     try:
-        with tempfile.NamedTemporaryFile() as copy:
-            copy.write(chain)
-            copy.flush()
-            context.use_certificate_chain_file(copy.name)
-        context.use_privatekey(identity.key)
-        context.check_privatekey()
+        yield
     except OSError as error:
         what = f"a temporary file cannot be made, by which OpenSSL is given certificates: {error.strerror or error}"
         raise ConfigError(Problem(where, f"{what}: make room in /tmp, or set TMPDIR to another folder")) from error
@@ -202,45 +244,57 @@ def _use(context: SSL.Context, identity: Identity, where: str) -> None:
         raise ConfigError(Problem(where, f"OpenSSL refuses {identity.label}: {reason}")) from error
 
 
-def _status_callback(site: SiteTls, staple: StapleLookup) -> AnswerStatus:
+def _use(context: SSL.Context, identity: Identity) -> None:
+    # The chain goes in as a file, because only that call gives each certificate of a site its own chain, and as a copy
+    # of what was parsed and checked, so that a file replaced meanwhile cannot bring in something else.
+    chain = b"".join(cert.public_bytes(Encoding.PEM) for cert in (identity.leaf, *identity.intermediates))
+    with tempfile.NamedTemporaryFile() as copy:
+        copy.write(chain)
+        copy.flush()
+        context.use_certificate_chain_file(copy.name)
+    context.use_privatekey(identity.key)
+    context.check_privatekey()
+
+
+def _status_callback(staple: StapleLookup) -> AnswerStatus:
     # Called only when the client sent status_request and the handshake is no resumption, after OpenSSL has chosen the
     # certificate. b"" leaves the extension out (RFC 6066 8: the server may).
-    identities = site.identities
-    the_only_key = identities[0].cache_key if len(identities) == 1 else None
-    key_of = _chosen_key(identities)
-    refuse = _refusal(site.where)
+    refuse = _refusal()
 
     def on_status_request(connection: ServerConnection) -> bytes:
+        site = connection.site
         now_s = time.time()
         try:
-            response = staple(the_only_key or key_of(connection), now_s)
+            response = staple(site.cache_key or site.key_of(connection), now_s)
         except Exception:  # noqa: BLE001  # an OpenSSL callback's edge: it would end the handshake
             # A staple is less than a connection, unless the operator says otherwise.
             _log.exception("no staple: this is a bug in stapleproxy")
             response = None
         connection.set_app_data(response or b"")  # see Session.staple
-        if not response and site.staple_required:
-            raise refuse(now_s)  # it makes a fatal alert, and pyOpenSSL raises it again from the handshake
+        if not response and site.is_staple_required:
+            raise refuse(site.where, now_s)  # it makes a fatal alert, and pyOpenSSL raises it again from the handshake
         return response or b""
 
     return on_status_request
 
 
-def _inline_callback(site: SiteTls, decide: InlineLookup) -> AnswerStatus:
+def _on_status_inline(connection: ServerConnection) -> bytes:
     """See inline.py: each connection's app data is a Replay, which knows what was fetched for it."""
-    key_of = _chosen_key(site.identities)
+    replay: Replay = connection.get_app_data()
+    site = connection.site
+    decide = site.inline
+    assert decide is not None  # else the context is another
+    try:
+        return replay.answer(lambda: decide(site.cache_key or site.key_of(connection), time.time()))
+    except (StapleWantedError, StapleFatalError):  # pyOpenSSL raises it again from the handshake
+        raise
+    except Exception:  # noqa: BLE001  # an OpenSSL callback's edge: it would end the handshake
+        _log.exception("no staple: this is a bug in stapleproxy")
+        return b""
 
-    def on_status_request(connection: ServerConnection) -> bytes:
-        replay: Replay = connection.get_app_data()
-        try:
-            return replay.answer(lambda: decide(key_of(connection), time.time()))
-        except (StapleWantedError, StapleFatalError):  # pyOpenSSL raises it again from the handshake
-            raise
-        except Exception:  # noqa: BLE001  # an OpenSSL callback's edge: it would end the handshake
-            _log.exception("no staple: this is a bug in stapleproxy")
-            return b""
 
-    return on_status_request
+def _no_choice(_connection: SSL.Connection) -> CacheKey:
+    raise AssertionError("a site with one certificate has its cache_key")
 
 
 def _chosen_key(identities: tuple[Identity, ...]) -> Callable[[SSL.Connection], CacheKey]:
@@ -262,14 +316,14 @@ def _chosen_key(identities: tuple[Identity, ...]) -> Callable[[SSL.Connection], 
     return key_of
 
 
-def _refusal(where: str) -> Callable[[float], StapleMissingError]:
-    """Make the errors of one site, with a line in the log once in a while."""
-    logged_s = -math.inf
+def _refusal() -> Callable[[str, float], StapleMissingError]:
+    """Make the errors, with a line in the log once in a while for each site."""
+    logged_s: dict[str, float] = {}
 
-    def refuse(now_s: float) -> StapleMissingError:
-        nonlocal logged_s
-        if not 0 <= now_s - logged_s < _REFUSALS_LOGGED_EVERY_S:  # a clock that was set back does not silence it
-            logged_s = now_s
+    def refuse(where: str, now_s: float) -> StapleMissingError:
+        last_s = logged_s.get(where, -math.inf)
+        if not 0 <= now_s - last_s < _REFUSALS_LOGGED_EVERY_S:  # a clock that was set back does not silence it
+            logged_s[where] = now_s
             what = "%s: clients that ask for a staple are refused: there is none, and on_missing says so"
             _log.warning(what, where, extra=about(site=where))
         return StapleMissingError()

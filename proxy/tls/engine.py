@@ -16,11 +16,14 @@ a connection that sent a large answer would hold as much memory while it idles.
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from OpenSSL import SSL
 
 from proxy.tls.binding import ServerConnection, ffi, lib, raw, shaking
+
+if TYPE_CHECKING:
+    from proxy.tls.site import SiteContext
 
 _HEADER_BYTES = 5
 _PLAINTEXT_BYTES = 16_384  # the most that one record carries (RFC 8446 5.1)
@@ -56,7 +59,6 @@ class Engine:
 
     __slots__ = (
         "_connection",
-        "_context",
         "_from_ssl",
         "_header",
         "_into_ssl",
@@ -67,10 +69,9 @@ class Engine:
         "is_peer_done",
     )
 
-    def __init__(self, context: SSL.Context, app_data: object = None) -> None:
+    def __init__(self, site: SiteContext, app_data: object = None) -> None:
         """Begin with what the context's callbacks are to find in the connection."""
-        self._context = context
-        self._connection = ServerConnection(context)
+        self._connection = ServerConnection(site)
         if app_data is not None:
             self._connection.set_app_data(app_data)
         private = raw(self._connection)
@@ -87,11 +88,11 @@ class Engine:
 
     @property
     def site(self) -> object:
-        """What the context was built to carry, see `context.SiteTls.app`."""
-        return self._context.get_app_data()
+        """What the site was built to carry, see `context.SiteTls.app`."""
+        return self._connection.site.app
 
     @property
-    def connection(self) -> SSL.Connection:
+    def connection(self) -> ServerConnection:
         """For facts about the session (version, cipher, name); not for input or output."""
         return self._connection
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from OpenSSL import SSL
-
     from proxy.identity import CacheKey
+    from proxy.tls.site import SiteContext
 
 MAX_REPLAYED_BYTES = 131_072
 """What a client sends before the first flight of ours that cannot be made again: its ClientHello, or two of them."""
@@ -58,10 +57,10 @@ class Replay:
     again, and only then is anything decided anew.
     """
 
-    __slots__ = ("_answered", "_sent", "_to_skip", "answers", "context", "is_waiting", "left_s", "received")
+    __slots__ = ("_answered", "_sent", "_to_skip", "answers", "is_waiting", "left_s", "received", "site")
 
-    def __init__(self, context: SSL.Context) -> None:
-        self.context = context
+    def __init__(self, site: SiteContext) -> None:
+        self.site = site
         self.received = bytearray()
         self.answers: list[Preset] = []
         self._answered = 0

@@ -15,10 +15,9 @@ from proxy.tls import clienthello
 from proxy.tls.failures import Failure
 
 if TYPE_CHECKING:
-    from OpenSSL import SSL
-
     from proxy.names import NameTable
     from proxy.proxyprotocol import Header
+    from proxy.tls.site import SiteContext
 
 _HANDSHAKE_RECORD = 22
 
@@ -41,13 +40,13 @@ class Refused(Exception):
 class Opened(NamedTuple):
     """Who it is for, and what OpenSSL is to be fed."""
 
-    context: SSL.Context
+    context: SiteContext
     data: bytes
     header: Header | None
     """What a load balancer has said of the client."""
 
 
-def opened_at_once(contexts: NameTable[SSL.Context | None], data: bytes) -> SSL.Context | None:
+def opened_at_once(contexts: NameTable[SiteContext | None], data: bytes) -> SiteContext | None:
     """Tell who a connection without a PROXY header is for, if all that needs is its first byte; None: an Opening tells.
 
     So it is where there is one site; an Opening costs a hundredth of a handshake that resumes TLS 1.2.
@@ -61,7 +60,7 @@ class Opening:
     __slots__ = ("_awaits_header", "_contexts", "_data", "_header", "_http_answer", "_needed")
 
     def __init__(
-        self, contexts: NameTable[SSL.Context | None], http_answer: bytes, *, awaits_proxy_header: bool
+        self, contexts: NameTable[SiteContext | None], http_answer: bytes, *, awaits_proxy_header: bool
     ) -> None:
         self._contexts = contexts
         self._http_answer = http_answer

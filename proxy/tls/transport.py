@@ -34,12 +34,11 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
-    from OpenSSL import SSL
-
     from proxy.accepting import Door
     from proxy.names import NameTable
     from proxy.proxyprotocol import Header
     from proxy.tls.inline import Asking, Preset
+    from proxy.tls.site import SiteContext
 
 # A write above this much unsent data pauses the writer. uvloop reads up to 256 kB at once, so less would pause at each.
 _HIGH_WATER_BYTES = 65_536
@@ -123,7 +122,7 @@ class TlsTransport(Reader):
 
     def __init__(
         self,
-        contexts: NameTable[SSL.Context | None],
+        contexts: NameTable[SiteContext | None],
         make_app: Callable[[object, Session], App],
         deadlines: Deadlines,
         handshake_timeout_s: float,
@@ -296,7 +295,7 @@ class TlsTransport(Reader):
         self._begin_with(opened.context)
         return opened.data
 
-    def _begin_with(self, context: SSL.Context) -> None:
+    def _begin_with(self, context: SiteContext) -> None:
         if self._ask_staple is not None:
             self._replay = Replay(context)
         self._engine = Engine(context, self._replay)
@@ -327,7 +326,7 @@ class TlsTransport(Reader):
             if isinstance(error.__cause__, StapleMissingError | StapleFatalError):
                 self._failure = Failure.NO_STAPLE
                 if self._on_no_staple is not None:
-                    site = engine.connection.get_context().get_app_data()
+                    site = engine.site
                     self._on_no_staple(self, site, Session(engine.connection))
             self._fail(f"the handshake failed: {error}")
             return
@@ -378,7 +377,7 @@ class TlsTransport(Reader):
         if replay is None or self.state is not HANDSHAKE or self._raw.is_closing():
             return  # the client has left
         self.deadline_at = self._loop.time() + replay.left_s
-        self._engine = Engine(replay.context, replay)
+        self._engine = Engine(replay.site, replay)
         self._feed(replay.begin_again(preset))
 
     def _deliver(self, engine: Engine, plaintext: bytes) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 
 import pytest
-from certs import make_chain
+from certs import make_chain, pem
 from OpenSSL import SSL
 
 from proxy.errors import ConfigError
@@ -114,13 +114,13 @@ def test_without_room_for_a_temporary_file_it_is_said_what_lacks(identities, mon
 
 def test_idle_connections_give_their_buffers_back(identities):
     """SSL_MODE_RELEASE_BUFFERS halves what an idle connection takes. set_mode(0) tells the modes that are on."""
-    assert build(identities).set_mode(0) & SSL.MODE_RELEASE_BUFFERS
+    assert build(identities).context.set_mode(0) & SSL.MODE_RELEASE_BUFFERS
 
 
-def test_a_context_hands_back_its_sites_app(identities):
+def test_a_connection_hands_back_its_sites_app(identities):
     """That is how a connection knows where it belongs."""
     engine = Engine(build(identities))
-    assert engine.connection.get_context().get_app_data() == "the app"
+    assert engine.site == "the app"
 
 
 def refused(context, version) -> str:
@@ -167,3 +167,62 @@ def test_refusals_are_logged_once_in_a_while(identities, caplog):
     assert [record.message for record in caplog.records] == [
         "site[0]: clients that ask for a staple are refused: there is none, and on_missing says so"
     ]
+
+
+@pytest.fixture
+def three_sites(tmp_path):
+    """Sites that differ in certificate and key only, and one whose chain ends with its own certificate."""
+    made = [make_chain(tmp_path, kind=kind, label=f"site {n}") for n, kind in enumerate(("ec", "rsa", "ec"))]
+    made[1].issuer = made[0].issuer
+    made[1].write("site 1.chain.pem", pem(made[1].leaf, made[0].issuer))
+    made[2].write("site 2.chain.pem", pem(made[2].leaf))
+    sites = [
+        SiteTls(f"site[{n}]", (load_identity(each.files, where=f"site[{n}]"),), TlsSettings(), False, n)
+        for n, each in enumerate(made)
+    ]
+    return build_contexts(sites, lambda _key, _now: None), made
+
+
+def test_sites_that_differ_in_certificate_and_key_share_a_context(three_sites):
+    """A context takes longer to make, and more memory, than all else that a site needs."""
+    (first, second, other_chain), _ = three_sites
+    assert first.context is second.context
+    assert first.context is not other_chain.context
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_each_site_shows_its_own_chain(three_sites, version):
+    """In turns, so that nothing of one is left for the next."""
+    contexts, made = three_sites
+    for context, chain in (*zip(contexts, made, strict=True), *zip(contexts, made, strict=True)):
+        client, _ = new_client(version, kind=b"ECDSA+SHA256:RSA-PSS+SHA256")
+        shake(context, client)
+        shown = client.get_peer_cert_chain(as_cryptography=True)
+        assert shown == ([chain.leaf] if context is contexts[2] else [chain.leaf, chain.issuer])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_session_resumes_at_its_site_only(three_sites, version):
+    """RFC 6066 3: also where the sites share a context, and with it the keys of the tickets."""
+    (first, second, _), _ = three_sites
+    kind = b"ECDSA+SHA256:RSA-PSS+SHA256"
+    client, _ = new_client(version, kind=kind)
+    shake(first, client)
+    for site, is_resumed in ((second, False), (first, True), (second, False)):
+        again = SSL.Connection(client.get_context())
+        again.set_connect_state()
+        again.set_session(client.get_session())
+        shake(site, again)
+        assert bool(SSL._lib.SSL_session_reused(again._ssl)) is is_resumed
+
+
+def test_a_key_that_openssl_finds_too_short_is_told_at_the_start(tmp_path):
+    """Not to the first client; of each such site, also of those that share a context."""
+    made = [make_chain(tmp_path, kind=kind, label=kind) for kind in ("ec", "rsa")]
+    tls = TlsSettings(ciphers="DEFAULT@SECLEVEL=3")  # 3072 bits of RSA
+    identities = [load_identity(each.files, where="") for each in made]
+    sites = [SiteTls(f"site[{n}]", (each,), tls, False, n) for n, each in enumerate([*identities, identities[1]])]
+    with pytest.raises(ConfigError) as caught:
+        build_contexts(sites, lambda _key, _now: None)
+    assert [each.where for each in caught.value.problems] == ["site[1]", "site[2]"]
+    assert all("key too small" in each.what for each in caught.value.problems)

@@ -46,7 +46,7 @@ class World:
             raise StapleWantedError(0, key)
         return found
 
-    def context(self) -> SSL.Context:
+    def context(self):
         identity = load_identity(make_chain(self.folder).files, where="site[0]")
         tls = TlsSettings(groups="P-256")
         site = SiteTls("site[0]", (identity,), tls, True, 0, inline=self.decide)
