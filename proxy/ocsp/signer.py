@@ -8,6 +8,7 @@ the clients would not share that trust.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -33,6 +34,9 @@ PARSE_ERRORS = (
     x509.UnsupportedGeneralNameType,
 )
 """What `cryptography` raises, at once or when a property is read, for input that is odd or of an unknown kind."""
+
+_SIGNERS_REMEMBERED = 256
+"""A CA has a few delegates, and each signs thousands of responses: what never changes of one is worked out once."""
 
 # Critical extensions of a delegate's certificate that are heeded here, or ask nothing of us. RFC 5280 4.2: no other.
 _UNDERSTOOD = {
@@ -84,15 +88,29 @@ def find_signer(signed: Signed, issuer: x509.Certificate, now: datetime, *, acce
 def _is_named(responder: x509.Name | bytes, candidate: x509.Certificate) -> bool:
     if isinstance(responder, bytes):
         # RFC 6960 4.2.1 KeyHash is RFC 5280 4.2.1.2 method 1: the SHA-1 of the bits of the public key.
-        return x509.SubjectKeyIdentifier.from_public_key(candidate.public_key()).digest == responder
+        return _key_hash(candidate) == responder
     return candidate.subject == responder
+
+
+@lru_cache(_SIGNERS_REMEMBERED)
+def _key_hash(candidate: x509.Certificate) -> bytes:
+    return x509.SubjectKeyIdentifier.from_public_key(candidate.public_key()).digest
 
 
 def _require_delegate(
     delegate: x509.Certificate, issuer: x509.Certificate, now: datetime, *, accept_sha1: bool
 ) -> None:
     """RFC 6960 4.2.2.2: issued directly by the issuer, for this purpose, and valid."""
+    _require_delegation(delegate, issuer, accept_sha1=accept_sha1)
+    if not delegate.not_valid_before_utc <= now <= delegate.not_valid_after_utc:
+        raise StapleRejected(
+            Reason.SIGNER_OUT_OF_DATE,
+            f"the delegate's certificate is valid {delegate.not_valid_before_utc} to {delegate.not_valid_after_utc}",
+        )
 
+
+@lru_cache(_SIGNERS_REMEMBERED)  # of those that are right: what is raised is not kept
+def _require_delegation(delegate: x509.Certificate, issuer: x509.Certificate, *, accept_sha1: bool) -> None:
     def refuse(why: str) -> StapleRejected:
         return StapleRejected(Reason.UNAUTHORIZED_SIGNER, f"the delegate {delegate.subject.rfc4514_string()!r} {why}")
 
@@ -122,11 +140,6 @@ def _require_delegate(
     # anyExtendedKeyUsage does not do: the section wants the delegation to be explicit.
     if ExtendedKeyUsageOID.OCSP_SIGNING not in _extended_key_usage(delegate):
         raise refuse("has no extended key usage id-kp-OCSPSigning")
-    if not delegate.not_valid_before_utc <= now <= delegate.not_valid_after_utc:
-        raise StapleRejected(
-            Reason.SIGNER_OUT_OF_DATE,
-            f"the delegate's certificate is valid {delegate.not_valid_before_utc} to {delegate.not_valid_after_utc}",
-        )
 
 
 def _extended_key_usage(certificate: x509.Certificate) -> Sequence[x509.ObjectIdentifier]:
