@@ -208,6 +208,7 @@ def build(
                 commons.bulletin,
                 counted.counters,
                 inlines,
+                files.proved,
             )
 
         def work(number: int, line: int, parts: Parts, life_fd: int, ready_fd: int) -> int:

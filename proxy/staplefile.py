@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.errors import Problem, Reason, StapleRejected
@@ -12,10 +12,12 @@ from proxy.ocsp.response import CertStatus, Rules, require_good, verify
 from proxy.sites import why_not_stapled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
+    from proxy.identity import CacheKey
+    from proxy.ocsp.response import Staple
     from proxy.settings.model import Settings
     from proxy.sites import LoadedSite
 
@@ -36,12 +38,26 @@ class Mark(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Proved:
+    """Responses that were verified by the certificates' keys, so that it is not done twice at a start."""
+
+    at: datetime
+    staples: Mapping[CacheKey, Staple] = field(default_factory=dict)
+
+    def find(self, key: CacheKey, der: bytes, now: datetime) -> Staple | None:
+        """Give what `verify` would say of `der`; None: ask it. As time goes on nothing changes but at the end."""
+        staple = self.staples.get(key)
+        return staple if staple and self.at <= now < staple.serve_until and staple.der == der else None
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """What the operator is to hear before the start."""
 
     mistakes: tuple[Problem, ...]
     """With these nothing starts: such a file never was of use."""
     warnings: tuple[Problem, ...]
+    proved: Proved
 
 
 def read_marked(path: Path, limit_bytes: int) -> tuple[bytes, Mark]:
@@ -63,6 +79,7 @@ def judge(sites: Sequence[LoadedSite], settings: Settings, now: datetime) -> Jud
     rules = Rules.from_settings(settings.stapling)
     mistakes: list[Problem] = []
     warnings: list[Problem] = []
+    proved: dict[CacheKey, Staple] = {}
     for index, site in enumerate(sites):
         for number, identity in enumerate(site.identities):
             path = identity.staple_file
@@ -80,10 +97,11 @@ def judge(sites: Sequence[LoadedSite], settings: Settings, now: datetime) -> Jud
                 staple = verify(der, leaf=identity.leaf, issuer=identity.issuer, now=now, rules=rules)
                 if staple.status is CertStatus.UNKNOWN:  # 'revoked' is stapled: the operator chose this very response
                     require_good(staple)
+                proved[identity.cache_key] = staple
             except StapleRejected as refusal:
                 what = f"{path} is not stapled: {refusal}{_advice(der, refusal.reason)}"
                 (warnings if refusal.reason in BY_THE_CLOCK else mistakes).append(Problem(where, what))
-    return Judgement(tuple(mistakes), tuple(warnings))
+    return Judgement(tuple(mistakes), tuple(warnings), Proved(now, proved))
 
 
 def _advice(der: bytes, reason: Reason) -> str:

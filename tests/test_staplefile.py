@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 
 import pytest
 from certs import key_pem, pem
@@ -10,10 +11,12 @@ from ocsp import pki
 from ocsp.pki import CA, DAY, LEAF, NOW, OTHER_CA, OTHER_LEAF, UNKNOWN, Answer, cert_id, delegated, revoked, single
 
 from proxy.errors import Reason
+from proxy.identity import CacheKey
+from proxy.ocsp.response import Rules, verify
 from proxy.settings.model import CertificateFiles, Settings, Site, SiteStapling, StaplingSettings
 from proxy.settings.values import UpstreamAddress
 from proxy.sites import load_sites
-from proxy.staplefile import BY_THE_CLOCK, judge, read_marked
+from proxy.staplefile import BY_THE_CLOCK, Proved, judge, read_marked
 
 GOOD = Answer().der
 
@@ -116,3 +119,19 @@ def test_no_more_of_a_file_is_read_than_could_be_taken(tmp_path):
     assert len(content) == 1025
     found = path.stat()
     assert mark == (found.st_mtime_ns, 5000, found.st_ino)
+
+
+def test_what_was_proved_is_proved_until_its_end_and_of_these_bytes_only():
+    """Else it is verified: when the clock was set back, too, since thisUpdate may lie in the future again."""
+    key, other = CacheKey(bytes(20)), CacheKey(bytes([1] * 20))
+    staple = verify(GOOD, leaf=LEAF.cert, issuer=CA.cert, now=NOW, rules=Rules())
+    proved = Proved(NOW, {key: staple})
+    assert staple.der == GOOD
+    assert proved.find(key, GOOD, NOW) is staple
+    for asked in (
+        (other, GOOD, NOW),
+        (key, GOOD + b"\n", NOW),
+        (key, GOOD, NOW - timedelta(seconds=1)),
+        (key, GOOD, staple.serve_until),
+    ):
+        assert proved.find(*asked) is None

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from proxy.inline import Inline
     from proxy.settings.model import Settings, StaplingSettings
     from proxy.sites import LoadedSite, StapledCertificate
+    from proxy.staplefile import Proved
 
 _log = logging.getLogger("stapleproxy.keeper")
 
@@ -61,13 +62,14 @@ def run(
     bulletin: Bulletin,
     counters: Counters,
     inlines: Sequence[Inline] = (),
+    proved: Proved | None = None,
 ) -> int:
     """Keep the cache in `segment` filled, until SIGTERM, or until `life_fd` says that the master is gone; the status.
 
     `demands` and what comes by `doors` are answered meanwhile.
     One byte is written to `ready_fd` when the first round of fetches is over, or its time is. With `inlines` nothing is
     fetched but what a worker asks for. `control` and `bulletin` are the ways to the master and from it; `counters` have
-    what the workers count.
+    what the workers count. `proved` are responses that need not be verified again.
     """
     # cryptography warns of what servers need not mind: odd serial numbers and names in what responders send.
     warnings.simplefilter("ignore", UserWarning)
@@ -76,7 +78,9 @@ def run(
             _serve_inline(sites, settings, segment, inlines, doors, life_fd, ready_fd, control, bulletin, counters)
         )
     else:
-        asyncio.run(_serve(sites, settings, segment, demands, doors, life_fd, ready_fd, control, bulletin, counters))
+        asyncio.run(
+            _serve(sites, settings, segment, demands, doors, life_fd, ready_fd, control, bulletin, counters, proved)
+        )
     return 0
 
 
@@ -91,6 +95,7 @@ async def _serve(
     control: Control,
     bulletin: Bulletin,
     counters: Counters,
+    proved: Proved | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = _stop_event(life_fd)
@@ -110,6 +115,7 @@ async def _serve(
             find_issuer=issuers.find,
             observer=observer,
             log=_log,
+            proved=proved,
         )
         metrics.tell_of(refresher.watched)
         metrics.tell_forecast(lambda ends, now: forecasts(sites, settings, ends, now))

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from proxy.ocsp.response import Staple
     from proxy.settings.model import StaplingSettings
     from proxy.sites import StapledCertificate
+    from proxy.staplefile import Proved
 
 LONGEST_NAP_S = 60.0
 SILENT_S = 60.0
@@ -67,6 +68,7 @@ class Refresher:
         log: logging.Logger = _LOG,
         clock: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
+        proved: Proved | None = None,
     ) -> None:
         self._settings = settings
         self._pace = policy.Pace.from_settings(settings)
@@ -75,7 +77,7 @@ class Refresher:
         self._log = log
         self._clock = clock
         self._jitter = jitter
-        self._shelf = Shelf(cache, Rules.from_settings(settings), log)
+        self._shelf = Shelf(cache, Rules.from_settings(settings), log, proved)
         self._asker = Asker(fetcher, self._shelf, find_issuer, self._now, with_nonce=settings.nonce)
         self._watched = {each.identity.cache_key: Watched(each, each.identity.issuer) for each in certificates}
         self._lanes = Lanes(settings.max_fetches_per_responder, settings.max_fetches_per_responder_per_second)

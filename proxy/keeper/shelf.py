@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from proxy.keeper.watched import Watched
     from proxy.ocsp.response import Rules, Staple
+    from proxy.staplefile import Proved
 
 
 class CacheEntry(Protocol):
@@ -54,9 +55,10 @@ class Cache(Protocol):
 class Shelf:
     """The one writer of `Watched.newest` and of the cache."""
 
-    def __init__(self, cache: Cache, rules: Rules, log: logging.Logger) -> None:
+    def __init__(self, cache: Cache, rules: Rules, log: logging.Logger, proved: Proved | None = None) -> None:
         self.cache = cache
         self._rules = rules
+        self._proved = proved
         self._log = log
 
     def offer(
@@ -87,6 +89,8 @@ class Shelf:
         """Prove a response; raises StapleRejected."""
         if watched.issuer is None:
             raise ValueError("nothing can be proved without the issuer")
+        if self._proved and (staple := self._proved.find(watched.identity.cache_key, der, now)):
+            return staple
         return verify(der, leaf=watched.identity.leaf, issuer=watched.issuer, now=now, rules=self._rules)
 
     def take_over(self, watched: Watched, now: datetime) -> Staple | None:
