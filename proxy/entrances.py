@@ -45,7 +45,8 @@ def mistakes(sites: Mapping[int, Site], names: Mapping[int, tuple[str, ...]]) ->
         problems.extend(Problem(f"site[{index}].default", what) for index in others)
         # The table tells sites by their position: one that is not here leaves its place empty.
         last = max(entrance.sites, default=-1)
-        here = [names.get(index, ()) if index in entrance.sites else () for index in range(last + 1)]
+        present = frozenset(entrance.sites)
+        here = [names.get(index, ()) if index in present else () for index in range(last + 1)]
         try:
             NameTable(((each, None) for each in here), None)
         except ConfigError as error:

@@ -14,7 +14,7 @@ from proxy.sites import is_stapling, on_missing
 from proxy.tls.context import HTTP_ALPN, SiteTls, build_contexts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from proxy.backends import SiteGroups
     from proxy.cache.reader import CacheReader
@@ -69,6 +69,7 @@ def build_plan(
         staple,
         between,
     )
+    guarded = frozenset(name for each in sites if each.client_ca for name in each.names)
     groups, problems = plan_groups(dict(enumerate(sites)))
     if problems:
         raise ConfigError(*problems)
@@ -84,7 +85,7 @@ def build_plan(
             )
             for each in entrances(settings.listen, dict(enumerate(settings.site)))
         ),
-        tuple(_route(site, groups[index], settings.http, sites) for index, site in enumerate(sites)),
+        tuple(_route(site, groups[index], settings.http, guarded) for index, site in enumerate(sites)),
         settings.http,
         settings.tls.handshake_timeout_s,
         settings.drain_timeout_s,
@@ -96,12 +97,13 @@ def build_plan(
     )
 
 
-def _route(site: LoadedSite, groups: SiteGroups, http: HttpSettings, sites: Sequence[LoadedSite]) -> worker.Route:
+def _route(site: LoadedSite, groups: SiteGroups, http: HttpSettings, guarded: frozenset[str]) -> worker.Route:
+    """`guarded`: the names of the sites that ask for client certificates."""
     hosts: NameTable[bool] | None = None
     if http.other_hosts == "refuse":
         hosts = NameTable([(site.names, True)], default=False)
-    elif guarded := {name for each in sites if each.client_ca for name in each.names}.difference(site.names):
+    elif others := guarded.difference(site.names):
         # Where sites share a backend, a Host that SNI does not say would lead round the certificate. A name may be one
         # of several sites, each at an address of its own: then it is this site's as well.
-        hosts = NameTable([(site.names, True), (guarded, False)], default=True)
+        hosts = NameTable([(site.names, True), (others, False)], default=True)
     return worker.Route(groups, default_host(site.names), hosts, site.settings)
