@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
+from functools import lru_cache
 from shlex import quote
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,10 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
 _MAX_FILE_BYTES = 1_048_576
 """A chain is some kilobytes; a whole trust store must not be mistaken for one."""
 
+_PIECE_BYTES = 16_384
+_FURTHER_REMEMBERED = 256
+"""Thousands of sites have the certificates of a few issuers in their chains: each is held once."""
+
 _CERTIFICATE = re.compile(rb"-----BEGIN (X509 |TRUSTED )?CERTIFICATE-----")
 _REQUEST = re.compile(rb"-----BEGIN (NEW )?CERTIFICATE REQUEST-----")
 _PKCS12 = re.compile(rb"0(?:[\x00-\x80]|\x81.|\x82..|\x83.{3}|\x84.{4})\x02\x01\x03", re.DOTALL)
@@ -39,7 +45,10 @@ def read_certificates(path: Path, *, where: str) -> tuple[x509.Certificate, ...]
         raise _error(where, f"{path} holds a certificate that is cut off, or not headed BEGIN CERTIFICATE")
     if not blocks:
         raise _error(where, f"{path} holds no certificate{_instead(content, path)}")
-    return tuple(_certificate(block, f"certificate number {n} in {path}", where) for n, block in enumerate(blocks, 1))
+    return tuple(
+        _certificate(block, f"certificate number {n} in {path}", where, is_first=n == 1)
+        for n, block in enumerate(blocks, 1)
+    )
 
 
 def read_private_key(path: Path, *, where: str) -> PrivateKey:
@@ -73,13 +82,25 @@ def _error(where: str, what: str) -> ConfigError:
 
 def _read(path: Path, *, where: str) -> bytes:
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_FILE_BYTES + 1)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = read_bounded(descriptor, _MAX_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise _error(where, f"cannot read {path}: {error.strerror or error}") from None
     if len(content) > _MAX_FILE_BYTES:
         raise _error(where, f"{path} is longer than {_MAX_FILE_BYTES} bytes")
     return content
+
+
+def read_bounded(descriptor: int, limit_bytes: int) -> bytes:
+    """Read to the end, or that many bytes. In pieces: a buffer for the most that may come costs more than to read."""
+    pieces = []
+    while limit_bytes and (piece := os.read(descriptor, min(limit_bytes, _PIECE_BYTES))):
+        pieces.append(piece)
+        limit_bytes -= len(piece)
+    return b"".join(pieces)
 
 
 def _in_and_out(path: Path) -> str:
@@ -104,10 +125,15 @@ def _instead(content: bytes, path: Path) -> str:
     return " in PEM"
 
 
-def _certificate(block: bytes, label: str, where: str) -> x509.Certificate:
+def _certificate(block: bytes, label: str, where: str, *, is_first: bool) -> x509.Certificate:
     # Of a serial number that is not positive, say: many private CAs have made such, and TLS does not mind.
     with warnings.catch_warnings(action="ignore", category=UserWarning):
         try:
-            return x509.load_pem_x509_certificate(block)
+            return x509.load_pem_x509_certificate(block) if is_first else _remembered(block)
         except (ValueError, x509.InvalidVersion):
             raise _error(where, f"{label} is damaged: openssl x509 -noout -text shows more") from None
+
+
+@lru_cache(_FURTHER_REMEMBERED)
+def _remembered(block: bytes) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(block)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.errors import Problem, Reason, StapleRejected
 from proxy.ocsp.response import CertStatus, Rules, require_good, verify
+from proxy.pem import read_bounded
 from proxy.sites import why_not_stapled
 
 if TYPE_CHECKING:
@@ -68,8 +69,7 @@ def read_marked(path: Path, limit_bytes: int) -> tuple[bytes, Mark]:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(None, "it is no file")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit_bytes + 1), Mark.of(found)
+        return read_bounded(descriptor, limit_bytes + 1), Mark.of(found)
     finally:
         os.close(descriptor)
 

@@ -72,10 +72,7 @@ def make_chain(
 ):  # fmt: skip
     """Write LABEL.chain.pem (leaf, issuer) and LABEL.key.pem into `folder`."""
     ca_key, key, label = new_key("ec", "ca"), new_key(kind, "leaf"), label or kind
-    root = _builder("Test CA", "Test CA", ca_key.public_key(), NOW - timedelta(days=365), NOW + timedelta(days=365))
-    issuer = root.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(
-        ca_key, hashes.SHA256()
-    )
+    issuer = make_issuer("Test CA", ca_key)
     leaf = _builder(common_name, "Test CA", key.public_key(), not_before, not_after)
     if names is not None:
         leaf = leaf.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
@@ -93,6 +90,14 @@ def make_chain(
     chain.write(files.chain.name, pem(signed, issuer))
     chain.write(files.key.name, key_pem(key))
     return chain
+
+
+def make_issuer(name, key):
+    """Make a CA that nobody has issued."""
+    builder = _builder(name, name, key.public_key(), NOW - timedelta(days=365), NOW + timedelta(days=365))
+    return builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True).sign(
+        key, hashes.SHA256()
+    )
 
 
 def self_signed(folder):

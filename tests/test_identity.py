@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from certs import NOW, OCSP_URI, key_pem, make_chain, new_key, pem, self_signed
+from certs import NOW, OCSP_URI, key_pem, make_chain, make_issuer, new_key, pem, self_signed
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.serialization import (
@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import ConfigError
-from proxy.identity import key_text, load_identity, one_line, warnings
+from proxy.identity import find_issuer, key_text, load_identity, one_line, warnings
 from proxy.settings.model import CertificateFiles
 
 WHERE = "site[0].certificate[0]"
@@ -113,6 +113,18 @@ def test_an_issuer_file_that_is_not_the_issuer(tmp_path):
     stranger = made.write("stranger.pem", pem(self_signed(tmp_path).leaf))
     expected = f"{WHERE}.issuer: {stranger} does not hold the issuer of {made.files.chain}"
     assert problems_of(replaced(made.files, issuer=stranger)) == [expected]
+
+
+@pytest.mark.parametrize("said", ["its issuer's key", "another's key", "nothing"])
+def test_of_issuers_of_one_name_the_one_that_signed_is_found(tmp_path, said):
+    """By what the certificate says of its issuer's key where that is true, else by its signature."""
+    stranger = self_signed(tmp_path).leaf
+    keys = {"its issuer's key": new_key("ec", "ca").public_key(), "another's key": stranger.public_key()}
+    names = [x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[said])] if said in keys else []
+    made = make_chain(tmp_path, extra=names)
+    namesake = make_issuer("Test CA", new_key("ec", "namesake"))
+    assert find_issuer(made.leaf, (namesake, stranger, made.issuer)) == made.issuer
+    assert find_issuer(made.leaf, (namesake, stranger)) is None
 
 
 def test_a_self_signed_certificate_has_no_issuer_to_ask(tmp_path):
