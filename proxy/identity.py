@@ -253,9 +253,11 @@ def _identity(
     leaf = chain[0]
     one_line(leaf.subject)  # if it cannot be decoded, let that be found here
     one_line(leaf.issuer)
+    der = leaf.public_bytes(Encoding.DER)
     return Identity(
         label=printable(f"{files.chain.name} ({key_text(key)})"),
-        leaf=leaf,
+        # Anew: the one whose extensions were asked for keeps them decoded, which takes three times its memory.
+        leaf=x509.load_der_x509_certificate(der),
         intermediates=chain[1:],
         issuer=issuer,
         key=key,
@@ -263,7 +265,7 @@ def _identity(
         ocsp_uris=access_uris(leaf, Access.OCSP),
         must_staple=says_must_staple(leaf),
         # Not a matter of security: the same key as Apache's is what makes the two caches comparable.
-        cache_key=CacheKey(hashlib.sha1(leaf.public_bytes(Encoding.DER), usedforsecurity=False).digest()),
+        cache_key=CacheKey(hashlib.sha1(der, usedforsecurity=False).digest()),
         key_exposure=exposure(files.key, "the private key"),
         issuer_responder=next((each.responder_url for each in known if issuer in each.certificates), None),
         ca_issuers=access_uris(leaf, Access.CA_ISSUERS),

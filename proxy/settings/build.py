@@ -231,28 +231,20 @@ def _shown(value: object, *, secret: bool) -> str:
 
 
 def _absolute_files(files: CertificateFiles, folder: Path) -> CertificateFiles:
-    return CertificateFiles(
-        chain=folder / files.chain,
-        key=folder / files.key,
-        intermediates=files.intermediates and folder / files.intermediates,
-        issuer=files.issuer and folder / files.issuer,
-        staple=files.staple and folder / files.staple,
-    )
+    named = {name: path for name in CertificateFiles.model_fields if (path := getattr(files, name))}
+    return files.model_copy(update={name: folder / path for name, path in named.items()})
 
 
 def _absolute_site(site: Site, folder: Path) -> Site:
-    certificates = tuple(_absolute_files(each, folder) for each in site.certificate)
-    ca = site.upstream_ca and folder / site.upstream_ca
-    clients = _absolute_client_certificates(site.client_certificate, folder)
-    stapling = site.stapling.model_copy(update={"issuers": site.stapling.issuers and folder / site.stapling.issuers})
-    return site.model_copy(
-        update={
-            "certificate": certificates,
-            "upstream_ca": ca,
-            "client_certificate": clients,
-            "stapling": stapling,
-        }
-    )
+    """Copy only what changes: of thousands of sites the tables that say nothing are one and the same."""
+    update: dict[str, object] = {"certificate": tuple(_absolute_files(each, folder) for each in site.certificate)}
+    if site.upstream_ca:
+        update["upstream_ca"] = folder / site.upstream_ca
+    if site.client_certificate.ca or site.client_certificate.crl:
+        update["client_certificate"] = _absolute_client_certificates(site.client_certificate, folder)
+    if site.stapling.issuers:
+        update["stapling"] = site.stapling.model_copy(update={"issuers": folder / site.stapling.issuers})
+    return site.model_copy(update=update)
 
 
 def _absolute_client_certificates(settings: ClientCertificates, folder: Path) -> ClientCertificates:
