@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from proxy.cache.layout import HEAD_WORD, KEY_BYTES, SLOT, SUMMED
+from proxy.cache.layout import FLAGS_WORD, HEAD_WORD, KEY_BYTES, SLOT, SUMMED, USED
 from proxy.cache.room import Ring, Slot, ring
 
 if TYPE_CHECKING:
@@ -33,14 +33,15 @@ class Entry:
     """When the keeper means to ask for the next one; None: it has not said."""
 
 
-def slots_of(segment: Segment, place: Place) -> list[Slot]:
-    """Read all slots of a subcache, free ones too, in the order of their numbers."""
+def slots_of(segment: Segment, place: Place, *, only_live: bool = False) -> list[Slot]:
+    """Read all slots of a subcache, free ones too, in the order of their numbers; or those that hold an entry."""
     size = segment.geometry.indexes_per_subcache
     keys = bytes(segment.raw[place.keys_at : place.keys_at + size * KEY_BYTES])
     table = segment.raw[place.slots_at : place.slots_at + size * SLOT.size]
     return [
         Slot(number, keys[number * KEY_BYTES : (number + 1) * KEY_BYTES], *fields)
         for number, fields in enumerate(SLOT.iter_unpack(table))
+        if not only_live or fields[FLAGS_WORD] & USED
     ]
 
 
@@ -73,7 +74,7 @@ def whole_entries(segment: Segment) -> list[Entry]:
     for place in segment.geometry.places():
         for _ in range(MAX_ATTEMPTS):
             sequence = segment.words[place.sequence_at]
-            held = [entry_of(segment, place, slot) for slot in slots_of(segment, place) if slot.is_live]
+            held = [entry_of(segment, place, slot) for slot in slots_of(segment, place, only_live=True)]
             if not sequence & 1 and segment.words[place.sequence_at] == sequence:
                 break
         found += [entry for entry in held if entry]

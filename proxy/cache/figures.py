@@ -92,7 +92,7 @@ class _Look:
 
 
 def _look(segment: Segment, place: Place, now_s: float) -> _Look:
-    live = [slot for slot in slots_of(segment, place) if slot.is_live and slot.expiry > now_s]
+    live = [slot for slot in slots_of(segment, place, only_live=True) if slot.expiry > now_s]
     first = next(iter(in_order_of_use(live, now_s)), None)
     return _Look(len(live), sum(slot.length for slot in live), first.expiry if first else None, 0)
 

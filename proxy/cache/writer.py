@@ -140,7 +140,7 @@ class CacheWriter:
         return self._places[key[0] & (self._shape.subcaches - 1)]
 
     def _live(self, place: Place) -> list[Slot]:
-        return [slot for slot in slots_of(self._segment, place) if slot.is_live]
+        return slots_of(self._segment, place, only_live=True)
 
     def _of_key(self, place: Place, key: bytes) -> Iterator[Slot]:
         """Read the live slots of a key, and no others: a subcache can have many hundreds."""
