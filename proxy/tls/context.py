@@ -123,33 +123,33 @@ def check_algorithms(tls: TlsSettings, where: str = "tls") -> tuple[Problem, ...
 
 
 def _site_context(site: SiteTls, staple: StapleLookup, shared: dict[object, SSL.Context]) -> SiteContext:
-    identity, *others = site.identities
+    only = site.identities[0] if len(site.identities) == 1 else None
     own = None
-    if others or site.client_ca:  # of several chains a context has one for each kind of key, a connection has not
+    if only is None or site.client_ca:  # of several chains a context has one for each kind of key, a connection has not
         context = _build(site, staple)
         _use_all(context, site)
     else:
-        traits = (site.tls, site.alpn, site.stapling, site.inline is None, identity.intermediates)
+        traits = (site.tls, site.alpn, site.stapling, site.inline is None, only.intermediates)
         found = shared.get(traits)
         context = _build(site, staple) if found is None else found
         if found is None:
             _use_all(_build(site, staple), site)  # OpenSSL judges a chain here, and the further ones below not before
-            for each in identity.intermediates:  # the first handshake
+            for each in only.intermediates:  # the first handshake
                 context.add_extra_chain_cert(each)
             shared[traits] = context
-        own = _own(identity, site.where)
+        own = _own(only, site.where)
     made = SiteContext(
         context,
         site.app,
         site.where,
         own,
-        None if others else identity.cache_key,
-        _chosen_key(site.identities) if others else _no_choice,
+        only.cache_key if only else None,
+        _no_choice if only else _chosen_key(site.identities),
         site.staple_required,
         site.inline,
     )
-    if own is not None:
-        with _refusing(identity, site.where):
+    if only is not None and own is not None:
+        with _refusing(only, site.where):
             ServerConnection(made)
     return made
 

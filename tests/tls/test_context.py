@@ -226,3 +226,8 @@ def test_a_key_that_openssl_finds_too_short_is_told_at_the_start(tmp_path):
         build_contexts(sites, lambda _key, _now: None)
     assert [each.where for each in caught.value.problems] == ["site[1]", "site[2]"]
     assert all("key too small" in each.what for each in caught.value.problems)
+
+
+def test_a_site_whose_certificates_cannot_be_read_does_not_hide_the_mistakes_of_others(identities):
+    """It is there without any when the mistakes of a configuration are gathered."""
+    assert len(build_contexts([SiteTls("site[0]", (), TlsSettings(), False, 0)], lambda _key, _now: None)) == 1
