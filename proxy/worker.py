@@ -91,7 +91,7 @@ class Entrance:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that a worker needs; a context's app data is the index of its site's route."""
+    """All that a worker needs; what a site's context hands back is the index of its route."""
 
     entrances: tuple[Entrance, ...]
     routes: tuple[Route, ...]
@@ -223,7 +223,7 @@ class _Worker:
         )
 
     def _on_no_staple(self, transport: TlsTransport, site: object, session: Session) -> None:
-        assert isinstance(site, int)  # the context's app data, see Plan
+        assert isinstance(site, int)  # see Plan
         self._counts.sites[site].refused()
         if self._access_log is not None:
             self._access_log.add_refused(session, "", transport.endpoints(), self._loop.time)
@@ -235,7 +235,7 @@ class _Worker:
         )
 
     def _make_app(self, site: object, session: Session) -> App:
-        assert isinstance(site, int)  # the context's app data, see Plan
+        assert isinstance(site, int)  # see Plan
         counts = self._counts.sites[site]
         app = self._open_app(site, session, counts)
         counts.shook_hands(session.kind())  # only now: what the client has shown could be read
