@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
@@ -250,16 +251,17 @@ def on_terminal(*arguments, until: bytes, **environment):
     ) as process:
         os.close(terminal)
         written = b""
-        while until not in written:
-            written += os.read(ours, 65536)
-        process.send_signal(signal.SIGINT)
         try:
-            while data := os.read(ours, 65536):
-                written += data
-        except OSError:  # the other side is closed
-            pass
-        os.close(ours)
-        return process.wait(30), written.decode()
+            while until not in written:
+                written += os.read(ours, 65536)
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(OSError):  # the other side is closed
+                while data := os.read(ours, 65536):
+                    written += data
+            return process.wait(30), written.decode()
+        finally:
+            os.close(ours)
+            process.kill()
 
 
 def test_watch_looks_again_and_ctrl_c_ends_it_quietly(tmp_path):
