@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, NewType, TypeVar
 from warnings import catch_warnings
 
@@ -43,7 +43,6 @@ _PARSE_ERRORS = (
     x509.UnsupportedGeneralNameType,
 )
 """In what cryptography ends when something of a certificate is asked for that cannot be read."""
-_ISSUERS_REMEMBERED = 256
 
 CacheKey = NewType("CacheKey", bytes)
 """SHA-1 over the DER of a certificate: the key of the stapling cache, as in mod_ssl (ssl_stapling_init_cert)."""
@@ -160,42 +159,15 @@ def one_line(name: x509.Name) -> str:
 
 
 def find_issuer(leaf: x509.Certificate, candidates: tuple[x509.Certificate, ...]) -> x509.Certificate | None:
-    """Find who signed the leaf: same name, and the signature verifies. A self-signed leaf has nobody to ask.
-
-    Where the leaf names its issuer's key, as those of all public CAs do, that is enough: a signature takes longer to
-    verify than all else that is done with a certificate at the start, and who has the key made it.
-    """
-    others = [each for each in candidates if each != leaf]
-    if key_hash := _issuers_key(leaf) if others else None:
-        for candidate in others:
-            if _key_hash(candidate) == key_hash and candidate.subject == leaf.issuer:
-                return candidate
-    for candidate in others:
+    """Find who signed the leaf: same name, and the signature verifies. A self-signed leaf has nobody to ask."""
+    for candidate in candidates:
         try:
             leaf.verify_directly_issued_by(candidate)
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             continue
-        return candidate
+        if candidate != leaf:
+            return candidate
     return None
-
-
-def _issuers_key(leaf: x509.Certificate) -> bytes | None:
-    """Give what the leaf says of its issuer's key; None: nothing that can be read."""
-    try:
-        return leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
-    except (*_PARSE_ERRORS, x509.ExtensionNotFound):
-        return None
-
-
-@lru_cache(_ISSUERS_REMEMBERED)
-def _key_hash(issuer: x509.Certificate) -> bytes | None:
-    """RFC 5280 4.2.1.2, method 1: the SHA-1 of the key itself; what the issuer's certificate says of it is no proof."""
-    try:
-        if issuer.subject:  # one that cannot be decoded is nobody's issuer
-            return x509.SubjectKeyIdentifier.from_public_key(issuer.public_key()).digest
-        return None
-    except _PARSE_ERRORS:
-        return None
 
 
 def is_self_signed(leaf: x509.Certificate) -> bool:

@@ -117,7 +117,7 @@ def test_an_issuer_file_that_is_not_the_issuer(tmp_path):
 
 @pytest.mark.parametrize("said", ["its issuer's key", "another's key", "nothing"])
 def test_of_issuers_of_one_name_the_one_that_signed_is_found(tmp_path, said):
-    """By what the certificate says of its issuer's key where that is true, else by its signature."""
+    """By its signature, whatever the certificate says of its issuer's key."""
     stranger = self_signed(tmp_path).leaf
     keys = {"its issuer's key": new_key("ec", "ca").public_key(), "another's key": stranger.public_key()}
     names = [x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[said])] if said in keys else []
