@@ -91,11 +91,13 @@ def running_team(work: Work, count: int) -> Iterator[Team]:
         with _on_ctrl_c(team.stop):
             yield team
     finally:
-        for member, pipe in members:
-            pipe.close()
-            member.terminate()
+        for _, pipe in members:
+            pipe.close()  # which ends each of them, whatever it is at
+        end_s = time.monotonic() + _END_WITHIN_S
         for member, _ in members:
-            member.join(_END_WITHIN_S)
+            member.join(max(end_s - time.monotonic(), 0.0))
+            member.kill()
+            member.join()
 
 
 @contextmanager
