@@ -366,9 +366,7 @@ def test_a_disk_that_is_full_is_a_sentence(front, tmp_path):
     running, _ = front
     target = f"127.0.0.1:{running.port} --handshakes 100 --warmup 0s --samples {tmp_path / 'samples.csv'}"
     command = f"ulimit -f 1; exec {sys.executable} -m proxy bench {target}"
-    uncounted = {
-        name: value for name, value in os.environ.items() if not name.startswith("COV")
-    }
+    uncounted = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, timeout=60, env=uncounted)
     assert (done.returncode, done.stderr) == (1, "the load cannot go on: File too large\n")
 
