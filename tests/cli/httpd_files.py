@@ -46,6 +46,7 @@ def install(
     for made in ("run", "log", "logs"):
         (folder / made).mkdir()
     replaced = {
+        "APACHE_RUN_USER=www-data": "APACHE_RUN_USER=root",  # another may not be able to read the Python that runs ours
         "/var/run/apache2": f"{folder}/run",
         "/var/log/apache2": f"{folder}/log",
         "/etc/letsencrypt/options-ssl-apache.conf": f"{folder}/certbot/options-ssl-apache.conf",

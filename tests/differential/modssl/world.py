@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 APACHE_MODULES = "/usr/lib/apache2/modules"
 _MODULES = ("mpm_event", "authz_core", "socache_shmcb", "ssl")
+# Only Apache is started with -D FOREGROUND: nobody may not be able to read the Python that runs ours.
 # Mutexes as file locks would now and then be refused to Apache: the kernel takes two threads' waiting for a deadlock.
 _HEAD = """\
 ServerRoot {folder}
@@ -25,8 +26,10 @@ DefaultRuntimeDir {folder}
 ServerName main.test
 ErrorLog {folder}/error.log
 LogLevel debug
+<IfDefine FOREGROUND>
 User nobody
 Group nogroup
+</IfDefine>
 {modules}
 Mutex pthread default
 ServerLimit 2
