@@ -307,7 +307,8 @@ def test_requests_are_counted_by_status_and_site(world):
         return now["stapleproxy_received_bytes_total",], now["stapleproxy_upstream_latency_seconds_count",]
 
     wait_until(lambda: told() == (received, asked.total()), what="all bytes and answers")
-    assert 0 < world.metrics()["stapleproxy_upstream_latency_seconds_sum",] < 60
+    # The loop's clock goes by milliseconds: of a few quick answers the sum may be nothing.
+    assert 0 <= world.metrics()["stapleproxy_upstream_latency_seconds_sum",] < 60
 
 
 def test_counts_outlive_the_processes(world):
