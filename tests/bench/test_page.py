@@ -8,10 +8,10 @@ import subprocess
 import zlib
 from collections import Counter
 from datetime import UTC, datetime
-from html.parser import HTMLParser
 
 import pytest
 from lab.servers import require_peer
+from page_reader import Read
 
 from proxy.bench.outcomes import Failure, StapleOutcome
 from proxy.bench.plan import Phase
@@ -22,7 +22,6 @@ from proxy.bench.tally import Tally
 
 MS = 1_000_000
 SECOND = 1_000_000_000
-VOID = {"meta", "link", "img", "br", "hr"}
 
 
 def a_tally(seconds=10, per_second=50, outcome=lambda _: StapleOutcome.GOOD):
@@ -44,31 +43,6 @@ def a_report(tally=None, **changes):
     values = {"target": "127.0.0.1:8443", "options": {"--rate": "50", "--name": "<b>.test"}, "processes": 2}
     values |= {"begun": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), "phase": Phase(seconds=10, rate=50)}
     return Report(**values | changes, tally=tally or a_tally())
-
-
-class Read(HTMLParser):
-    """The elements with their attributes, the text, and whether all is closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.elements, self.text = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
 
 
 def mixed():

@@ -7,11 +7,11 @@ from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from page_reader import Read
 
 from proxy.keeper.status import (
     MEANINGS,
@@ -36,35 +36,6 @@ from proxy.keeper.status_words import distance, share, size, span
 NOW = datetime(2026, 11, 23, 2, 30, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 EVIL = "</script><img src=x onerror=alert(1)>'\"&\x1b[2J\u202e"
-VOID = {"meta", "link", "input", "br"}
-
-
-class Read(HTMLParser):
-    """The elements with their attributes, the text, and whether all is closed in order."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.elements, self.text = [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-    def all(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def certificate(state=State.STAPLED, **more):
