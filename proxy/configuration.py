@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,10 @@ from proxy.backends import plan_groups
 from proxy.errors import ConfigError, Problem
 from proxy.identity import load_identity
 from proxy.privileges import find_account
+from proxy.redisdoor import read_door
 from proxy.settings import admin, modes
 from proxy.settings.build import Right, build, what_is_right
+from proxy.settings.caching import redis_contradictions
 from proxy.settings.model import TlsSettings
 from proxy.settings.source import read_source
 from proxy.sites import contradictions, exposed_keys, read_issuers, read_sites
@@ -77,6 +80,7 @@ def read(
     problems += [
         *admin.contradictions(settings.admin, (*settings.listen, *settings.redirect.listen)),
         *_token(settings),
+        *_redis(settings),
     ]
     if problems := problems or [*contradictions(tuple(sites.values()), settings)]:
         raise ConfigError(*problems)
@@ -91,6 +95,18 @@ def _token(settings: Settings) -> tuple[Problem, ...]:
     except ConfigError as error:
         return error.problems
     return ()
+
+
+def _redis(settings: Settings) -> tuple[Problem, ...]:
+    """Likewise."""
+    stapling = settings.stapling
+    found = redis_contradictions(stapling.cache, stapling.redis, profile=stapling.profile, nonce=stapling.nonce)
+    problems = tuple(Problem(where, what) for where, what in found)
+    try:
+        read_door(stapling, os.environ)
+    except ConfigError as error:
+        return (*problems, *error.problems)
+    return problems
 
 
 def _account_mistakes(settings: Settings) -> tuple[Problem, ...]:

@@ -50,7 +50,7 @@ class Holdings:
 
 def take_segment(settings: Settings, before: Holdings, undo: ExitStack) -> Segment:
     """Keep the cache if it is to be of the same kind, else make another. Raises StartError."""
-    argument, eviction = parse_argument(settings.stapling.cache), settings.stapling.cache_eviction
+    argument, eviction = parse_argument(settings.stapling.local_cache), settings.stapling.cache_eviction
     old = before.segment
     if old and (old.argument, old.eviction) == (argument, eviction):
         return old

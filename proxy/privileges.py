@@ -185,7 +185,7 @@ def _needs(settings: Settings) -> Iterator[tuple[str, str, Path | str, int, str]
         yield "redirect.acme_folder", "read", folder, os.R_OK | os.X_OK, "no challenge will be found"
     if command := settings.stapling.on_event:
         yield "stapling.on_event", "execute", command[0], os.X_OK, "no event will be told"
-    if settings.stapling.fetch_issuer and (cache := parse_argument(settings.stapling.cache).path):
+    if settings.stapling.fetch_issuer and (cache := parse_argument(settings.stapling.local_cache).path):
         what = "issuers that are fetched are not kept for a restart"
         yield "stapling.cache", "make files in", Path(cache).parent, os.W_OK | os.X_OK, what
 

@@ -213,8 +213,6 @@ def parse_argument(text: str) -> CacheArgument:
     and the last ``(`` begins the size, so a path may contain parentheses.
     """
     provider, _, argument = text.partition(":")
-    if provider == "redis":
-        raise ValueError("SSLStaplingCache: the redis stapling cache is not built yet: write shmcb:PATH(SIZE)")
     if provider not in PROVIDERS:
         sentence = f"SSLStaplingCache: '{provider}' stapling cache not supported (known names: {','.join(PROVIDERS)})"
         if "/" in provider:  # a path, and no module has such a name

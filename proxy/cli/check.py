@@ -42,6 +42,7 @@ def check(file: Path, httpd: HttpdOptions | None) -> None:
     from proxy.cache.layout import parse_argument
     from proxy.cli.console import busy
     from proxy.configuration import read_file, refused_by_openssl
+    from proxy.settings.caching import is_redis, parse_redis
     from proxy.sites import site_warnings
     from proxy.staplefile import judge
     from proxy.staples import cache_line
@@ -58,7 +59,9 @@ def check(file: Path, httpd: HttpdOptions | None) -> None:
     room = _room(sites, settings)
     for line in describe(sites, settings, now):
         click.echo(line)
-    click.echo(cache_line(parse_argument(settings.stapling.cache), str(room)))
+    click.echo(cache_line(parse_argument(settings.stapling.local_cache), str(room)))
+    if is_redis(settings.stapling.cache):
+        click.echo(f"responses are shared with other machines over {parse_redis(settings.stapling.cache)}")
     warnings = (*source.warnings, *site_warnings(sites, settings, now), *files.warnings, *cache_warnings(room))
     for warning in (*warnings, *command_warnings(settings.stapling.on_event), *acme_warnings(settings)):
         click.echo(source.warning(warning))
@@ -84,7 +87,8 @@ def folder_problems(settings: Settings) -> tuple[Problem, ...]:
     """Say what would keep the cache's file or the access log from being made; the server makes files, but no folder."""
     from proxy.cache.layout import parse_argument
 
-    paths = {"stapling.cache": parse_argument(settings.stapling.cache).path, "access_log.path": _log_file(settings)}
+    cache = parse_argument(settings.stapling.local_cache).path
+    paths = {"stapling.cache": cache, "access_log.path": _log_file(settings)}
     return tuple(
         Problem(key, f"the folder {Path(path).parent} does not exist: {_way_out(path)}")
         for key, path in paths.items()
@@ -184,7 +188,7 @@ def _room(sites: tuple[LoadedSite, ...], settings: Settings) -> Room:
     from proxy.staples import room_for
 
     keys = [each.identity.cache_key for each in stapled_certificates(sites, settings)]
-    size_bytes = parse_argument(settings.stapling.cache).size_bytes
+    size_bytes = parse_argument(settings.stapling.local_cache).size_bytes
     return room_for(keys, (), size_bytes, settings.stapling.cache_eviction)
 
 

@@ -197,7 +197,7 @@ def read_configuration(path: Path, httpd: HttpdOptions | None) -> Target:
 
 def forecast_now(settings: Settings, sites: tuple[LoadedSite, ...]) -> tuple[Forecast, ...] | None:
     """Look into the cache's file, if there is one: before the first start there is none."""
-    path = parse_argument(settings.stapling.cache).path
+    path = parse_argument(settings.stapling.local_cache).path
     if not path:
         return None
     try:

@@ -140,7 +140,7 @@ def _of_configuration(file: Path, httpd: HttpdOptions | None) -> CacheFile | Run
 
     source = read_source(file, httpd)
     settings = source.settings()
-    path = parse_argument(settings.stapling.cache).path
+    path = parse_argument(settings.stapling.local_cache).path
     if not path:
         if settings.admin.socket:
             return Running(settings.admin.socket)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from proxy.accesslog.formats import STDOUT
 from proxy.cache.layout import parse_argument
 from proxy.errors import ConfigError, Problem
+from proxy.settings.caching import is_redis
 from proxy.settings.model import CertificateFiles, IssuerStapling, Settings, Site, TlsSettings
 from proxy.settings.values import NOT_REPEATED
 
@@ -257,11 +258,16 @@ def _absolute_issuer(issuer: IssuerStapling, folder: Path) -> IssuerStapling:
 
 
 def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
-    stapling, cache = settings.stapling, parse_argument(settings.stapling.cache)
-    if cache.path:
-        # The size is always written: a folder's name that ends in ")" would else be read as one.
-        argument = f"shmcb:{folder / cache.path}({cache.size_bytes})"
-        stapling = stapling.model_copy(update={"cache": argument})
+    stapling, cache = settings.stapling, parse_argument(settings.stapling.local_cache)
+    # The size is always written: a folder's name that ends in ")" would else be read as one.
+    local = f"shmcb:{folder / cache.path}({cache.size_bytes})" if cache.path else stapling.local_cache
+    if is_redis(stapling.cache):
+        redis = stapling.redis
+        files = {"password_file": redis.password_file, "ca_file": redis.ca_file}
+        changed = {"local_cache": local, **{name: file and folder / file for name, file in files.items()}}
+        stapling = stapling.model_copy(update={"redis": redis.model_copy(update=changed)})
+    else:
+        stapling = stapling.model_copy(update={"cache": local})
     issuers = tuple(_absolute_issuer(each, folder) for each in settings.stapling.issuer)
     admin, acme_folder = settings.admin, settings.redirect.acme_folder
     admin_files = {

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from proxy.cache.layout import Eviction
 from proxy.settings.admin import AdminSettings
 from proxy.settings.base import Model, ordered
+from proxy.settings.caching import CacheText, RedisStapling, is_redis
 from proxy.settings.http import HttpSettings
 from proxy.settings.limits import AccessLogSettings, LimitSettings
 from proxy.settings.modes import ProxyProtocolSettings, RedirectSettings, SiteModes, TcpSettings
@@ -23,7 +24,6 @@ from proxy.settings.upstreams import Balance, Routes, SiteHealth, Upstreams
 from proxy.settings.values import (
     AccountName,
     Algorithms,
-    CacheText,
     Command,
     FileName,
     Flag,
@@ -108,7 +108,8 @@ class StaplingSettings(Model):
     )
     cache: CacheText = Field(
         "shmcb:",
-        description="where responses are kept, as in Apache's SSLStaplingCache: shmcb:, shmcb:PATH or shmcb:PATH(SIZE)",
+        description="where responses are kept, as in Apache's SSLStaplingCache: shmcb:, shmcb:PATH or "
+        "shmcb:PATH(SIZE); or shared by a fleet: redis:HOST:PORT, redis://HOST:PORT, rediss://HOST:PORT",
     )
     cache_eviction: Eviction = Field(
         "lru", description="what goes when the cache is full: what was stapled longest ago, or as in Apache stored"
@@ -151,7 +152,13 @@ class StaplingSettings(Model):
     max_fetches_per_responder_per_second: Number = Field(
         20, gt=0, le=10_000, description="requests begun at one responder in a second"
     )
+    redis: RedisStapling = Field(RedisStapling(), description="see the table")
     httpd: HttpdStapling = Field(HttpdStapling(), description="see the table")
+
+    @property
+    def local_cache(self) -> str:
+        """The argument of the cache that this machine staples from."""
+        return self.redis.local_cache if is_redis(self.cache) else self.cache
 
     # Of a field and not of the whole: pydantic looks at a whole only when all its fields are right, and a mistake here
     # would be told a round later than the others. The default is looked at as well: the other bound may be above it.

@@ -18,7 +18,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from proxy.cache.layout import parse_argument
 from proxy.names import host_name
 
 MAX_UNIX_PATH_BYTES = 107
@@ -26,11 +25,6 @@ MAX_UNIX_PATH_BYTES = 107
 
 NOT_REPEATED = "not_repeated"
 """The type of a mistake whose value is not told with it."""
-
-_PROVIDER = re.compile(r"[A-Za-z0-9_-]{1,20}(:|\Z)")
-_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./()-]{1,60}")
-"""A path where shmcb:PATH belongs; a pasted secret has other characters, or more of them."""
-
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,255}\$?")
 
@@ -143,28 +137,20 @@ def check_http_url(text: str) -> str:
     return text
 
 
-def _check_cache(text: str) -> str:
-    # Apache's sentence quotes what stands before the colon. What cannot be a provider's name may be a pasted secret.
-    if not (_PROVIDER.match(text) or _PLAIN_PATH.fullmatch(text)) or not _is_one_line(text):
-        raise PydanticCustomError(NOT_REPEATED, "must be shmcb:, shmcb:PATH or shmcb:PATH(SIZE)")
-    parse_argument(text)
-    return text
-
-
 def _check_algorithms(text: str) -> str:
     # OpenSSL judges the names, and what it refuses is told with them.
-    if not _is_one_line(text):
+    if not is_one_line(text):
         raise PydanticCustomError(NOT_REPEATED, "must be names in OpenSSL's syntax, on one line")
     return text
 
 
-def _is_one_line(text: str) -> bool:
+def is_one_line(text: str) -> bool:
     """Tell it from a key or a certificate that was pasted where a name belongs."""
     return text.isprintable() and "-----BEGIN" not in text
 
 
 def _check_file_name(value: object) -> object:
-    if isinstance(value, str) and not _is_one_line(value):
+    if isinstance(value, str) and not is_one_line(value):
         raise ValueError("must be the name of a file, not its contents")
     if value == "":
         raise ValueError("must be the name of a file")
@@ -235,5 +221,4 @@ def _check_http_proxy(text: str) -> str:
 OnRevoked = Literal["withhold", "staple"]
 OnMissing = Literal["omit", "refuse"]
 HttpProxy = Annotated[str, AfterValidator(_check_http_proxy)]
-CacheText = Annotated[str, AfterValidator(_check_cache)]
 ListenAddresses = Annotated[tuple[Listen, ...], AfterValidator(_check_addresses)]

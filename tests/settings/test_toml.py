@@ -182,10 +182,10 @@ def test_all_mistakes_at_once(problems):
             ),
         ),
         (
-            'stapling.cache = "redis:a:1"\n' + MINIMAL,
+            'stapling.cache = "redis:user:secret@a:1"\n' + MINIMAL,
             (
-                "stapling.cache: SSLStaplingCache: the redis stapling cache is not built yet: write shmcb:PATH(SIZE), "
-                'found "redis:a:1"'
+                "stapling.cache: SSLStaplingCache: user and password do not belong here: set stapling.redis.username "
+                "and stapling.redis.password_file"
             ),
         ),
     ],

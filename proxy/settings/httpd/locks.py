@@ -56,7 +56,7 @@ def _check_mutex(directive: Directive, told: Told) -> None:
 def _check_session_cache(directive: Directive, told: Told) -> None:
     written = directive.arguments[0]
     provider = written.partition(":")[0]
-    if written in {"none", "nonenotnull"} or provider in NOT_SERVED:
+    if written in {"none", "nonenotnull"} or provider in {*NOT_SERVED, "redis"}:
         return
     if provider not in PROVIDERS:
         what = (

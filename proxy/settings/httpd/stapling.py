@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from proxy.cache.layout import parse_argument
+from proxy.settings.caching import parse_redis
 from proxy.settings.httpd import managed
 from proxy.settings.httpd.numbers import atoi
 from proxy.settings.values import check_http_url
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from proxy.settings.httpd.tree import Directive
     from proxy.settings.stapling_httpd import Profile
 
-NOT_SERVED = ("dbm", "dc", "memcache", "redis")
+NOT_SERVED = ("dbm", "dc", "memcache")
 """Providers that an Apache may have, by the modules of its distribution."""
 
 _WHOLE = {
@@ -147,11 +148,18 @@ def _cache(main: Block, profile: Profile, base: Base, told: Told) -> str | None:
 def _cache_argument(directive: Directive, profile: Profile, base: Base, told: Told) -> str | None:
     written = directive.arguments[0]
     provider = written.partition(":")[0]
-    if provider in NOT_SERVED:
-        later = "redis comes in a later version: " if provider == "redis" else ""
-        what = f"SSLStaplingCache: '{provider}' is a provider of Apache that is not served here: {later}write shmcb:"
+    if provider in NOT_SERVED or (provider == "redis" and profile != "prefetch"):
+        where = " in this profile" * (provider == "redis")
+        what = f"SSLStaplingCache: '{provider}' is a provider of Apache that is not served here{where}: write shmcb:"
         told.unlike(directive.where, what)
         return "shmcb:"
+    if provider == "redis":
+        try:
+            parse_redis(written)
+        except ValueError as error:
+            told.mistake(directive.where, f"SSLStaplingCache: {error}")
+            return "shmcb:"
+        return written
     try:
         argument = parse_argument(written)
     except ValueError as error:

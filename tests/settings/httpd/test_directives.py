@@ -65,6 +65,16 @@ def test_a_cache_of_prefetch_is_a_file(tmp_path):
     made = data(tmp_path, head="Listen 443\nSSLStaplingCache shmcb:logs/s(65536)\n", profile="prefetch")
     assert made["stapling"]["cache"] == f"shmcb:{tmp_path}/logs/s(65536)"
 
+def test_a_cache_of_redis_is_shared_when_responses_are_fetched_ahead(tmp_path):
+    """Word for word; in Apache's profiles, which are a stand-in for one machine, it is told to be unlike Apache."""
+    line = 'SSLStaplingCache "redis:one.example:7000,two.example"\n'
+    made = data(tmp_path, "SSLUseStapling on", head=f"Listen 443\n{line}", profile="prefetch")
+    assert made["stapling"]["cache"] == "redis:one.example:7000,two.example"
+    (said,) = mistakes(tmp_path, f"Listen 443\n{line}" + host("SSLUseStapling on"))
+    assert "'redis' is a provider of Apache that is not served here in this profile: write shmcb:" in said
+    (said,) = mistakes(tmp_path, "Listen 443\nSSLStaplingCache redis:\n" + host(), profile="prefetch")
+    assert "List of server names required to create redis socache" in said
+
 
 def test_prefetch_has_what_means_the_same(tmp_path):
     lines = "SSLStaplingForceURL http://r.test/\nSSLStaplingResponderTimeout 3\nSSLOCSPProxyURL http://p.test:1\n"

@@ -1,0 +1,116 @@
+"""`stapling.cache` of Redis, as Apache writes it and as a URL, and what a URL should not hold."""
+
+from __future__ import annotations
+
+import pytest
+from toml_file import load
+
+from proxy.errors import ConfigError
+from proxy.redisdoor import PASSWORD_VARIABLE, read_door
+from proxy.settings.caching import RedisServers, parse_redis
+from proxy.settings.model import StaplingSettings
+
+SITE = '\n[[site]]\nupstream = "http://127.0.0.1:8000"\n[[site.certificate]]\nchain = "chain.pem"\nkey = "key.pem"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("redis:a", RedisServers((("a", None),), is_tls=False, database=0)),
+        ("redis:a:1,b", RedisServers((("a", 1), ("b", None)), is_tls=False, database=0)),
+        ("redis:[::1]:7000,[::2]", RedisServers((("::1", 7000), ("::2", None)), is_tls=False, database=0)),
+        ("redis://a", RedisServers((("a", None),), is_tls=False, database=0)),
+        ("redis://a:1/", RedisServers((("a", 1),), is_tls=False, database=0)),
+        ("rediss://a:1,b:2/3", RedisServers((("a", 1), ("b", 2)), is_tls=True, database=3)),
+    ],
+)
+def test_servers(text, expected):
+    assert parse_redis(text) == expected
+    assert parse_redis(str(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("redis:", "List of server names required to create redis socache"),
+        ("redis://", "List of server names required"),
+        ("redis://u:secret@a", "user and password do not belong here"),
+        ("redis:u:secret@a", "user and password do not belong here"),
+        ("rediss:a", "write rediss://HOST"),
+        ("redis://a/x", "only the number of a database"),
+        ("redis://a?password=secret", "host"),
+        ("redis:a:0", "port above 0"),
+        ("redis:a:99999", "port"),
+        ("redis:a,a", "more than once"),
+        ("redis:a,,b", "a host"),
+        ("redis:::1", "[::1]:8443"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_without_the_value(text, what):
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        parse_redis(text)
+    assert what in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ('cache = "redis:u:secret@a"', "stapling.cache", "user and password do not belong here"),
+        ('cache = "redis:a"\nredis.local_cache = "redis:b"', "stapling.redis.local_cache", "this machine's own"),
+        ('cache = "redis:a"\nredis.key_prefix = "a{b}"', "stapling.redis.key_prefix", "1 to 100 letters"),
+        ('cache = "redis:a"\nredis = {sentinel_master = "m", cluster = true}', "stapling.redis.cluster", "either"),
+        ('cache = "redis:a"\nredis.timeout_s = 0', "stapling.redis.timeout_s", "above 0"),
+        ('cache = "redis:a"\nredis.password = "secret"', "stapling.redis.password", "password_file"),
+    ],
+)
+def test_mistakes_of_the_table(tmp_path, text, where, what):
+    path = tmp_path / "x.toml"
+    path.write_text(f"[stapling]\n{text}\n{SITE}")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    said = str(caught.value)
+    assert where in said
+    assert what in said
+    assert "secret" not in said.replace("secret@", "") or "password_file" in said
+
+
+def door(tmp_path, *, mode=0o600, text="hidden\n", environment=None, **redis):
+    path = tmp_path / "password"
+    path.write_text(text)
+    path.chmod(mode)
+    return read_door(StaplingSettings(cache="redis:a", redis=redis | {"password_file": path}), environment or {})
+
+
+def test_the_password_is_from_a_file_or_the_environment(tmp_path):
+    """The file goes before; its line end does not count; nobody sees it where the rest is shown."""
+    assert door(tmp_path, environment={PASSWORD_VARIABLE: "other"}).password == "hidden"
+    assert "hidden" not in repr(door(tmp_path))
+    of_environment = read_door(StaplingSettings(cache="redis:a"), {PASSWORD_VARIABLE: "other"})
+    assert of_environment.password == "other"
+    assert read_door(StaplingSettings(cache="redis:a"), {}).password is None
+    assert read_door(StaplingSettings(), {PASSWORD_VARIABLE: "other"}) is None
+
+
+@pytest.mark.parametrize(("more", "what"), [({"mode": 0o644}, "chmod"), ({"text": "\n"}, "empty")])
+def test_a_password_file_that_is_not_fit(tmp_path, more, what):
+    with pytest.raises(ConfigError, match=what) as caught:
+        door(tmp_path, **more)
+    assert "stapling.redis.password_file" in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_files_that_are_not_there(tmp_path):
+    redis = {"password_file": tmp_path / "none", "ca_file": tmp_path / "none.pem"}
+    with pytest.raises(ConfigError) as caught:
+        read_door(StaplingSettings(cache="rediss://a", redis=redis), {})
+    assert [problem.where for problem in caught.value.problems] == [
+        "stapling.redis.password_file",
+        "stapling.redis.ca_file",
+    ]
+
+
+def test_without_the_package_one_sentence_says_so(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"pip install redis, or install stapleproxy\[redis\]"):
+        read_door(StaplingSettings(cache="redis:a"), {})
