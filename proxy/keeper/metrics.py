@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.control import Bulletin, News
     from proxy.forecast import Forecast
     from proxy.keeper.events import Event
+    from proxy.keeper.status import Fleet
     from proxy.keeper.watched import Watched
 
 Forecasting = Callable[[Mapping[bytes, float], datetime], "Iterable[Forecast]"]
@@ -49,6 +50,7 @@ class Metrics(Observer):
         self._exchange_counts: dict[str, list[int]] = {}
         self._exchange_sums: dict[str, float] = {}
         self._events: Counter[str] = Counter()
+        self._fleet: Callable[[], Fleet | None] = lambda: None
 
     def tell_of(self, watched: Callable[[], Iterable[Watched]]) -> None:
         """Have metrics for each of these certificates."""
@@ -57,6 +59,10 @@ class Metrics(Observer):
     def tell_forecast(self, forecast: Forecasting) -> None:
         """Have a metric for each site, of what is told of its certificates."""
         self._forecast = forecast
+
+    def tell_fleet(self, fleet: Callable[[], Fleet]) -> None:
+        """Have metrics of what is shared with other machines."""
+        self._fleet = fleet
 
     def asked(self, responder: str, outcome: str, elapsed_s: float) -> None:
         self._exchanges[responder, outcome] += 1
@@ -103,6 +109,7 @@ class Metrics(Observer):
                 for responder, counts in self._exchange_counts.copy().items()
             },
             events=self._events.copy(),
+            fleet=self._fleet(),
         )
 
     def _news(self) -> News | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from proxy.counters_totals import SiteTotals, Totals, WorkerTotals
     from proxy.forecast import Forecast
     from proxy.keeper.metrics_text import Kind
+    from proxy.keeper.status import Fleet
     from proxy.keeper.watched import Watched
 
 Label = TypeVar("Label", bound=str | int)
@@ -52,6 +53,8 @@ class Look:
     exchange_seconds: Mapping[str, Spread]
     """By responder."""
     events: Mapping[str, int]
+    fleet: Fleet | None = None
+    """What is shared with other machines; None: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,10 @@ def _of_certificates(value: Callable[[Watched, datetime], float | None]) -> Call
                 yield (each.identity.label, each.identity.cache_key.hex()), found
 
     return read
+
+
+def _of_fleet(values: Callable[[Fleet], Iterable[Sample]]) -> Callable[[Look], Iterable[Sample]]:
+    return lambda look: values(look.fleet) if look.fleet else ()
 
 
 # What is more than a word to read.
@@ -399,12 +406,68 @@ _RESPONDERS = (
     ),
 )
 
+_FLEET = (
+    Metric(
+        "stapleproxy_fleet_up",
+        "gauge",
+        "1: the server that machines share is there and takes what it is given; 0: each machine asks by itself",
+        ("server",),
+        _of_fleet(lambda fleet: (((each.server,), int(each.is_up)) for each in fleet.servers)),
+    ),
+    Metric(
+        "stapleproxy_fleet_trouble",
+        "gauge",
+        "1: the server is away, by the reason; absent: it is there",
+        ("server", "reason"),
+        _of_fleet(lambda fleet: (((each.server, each.reason), 1) for each in fleet.servers if each.reason)),
+    ),
+    Metric(
+        "stapleproxy_fleet_operations_total",
+        "counter",
+        "operations on servers that machines share",
+        (),
+        _of_fleet(lambda fleet: [((), fleet.operations)]),
+    ),
+    Metric(
+        "stapleproxy_fleet_failures_total",
+        "counter",
+        "operations on these servers, and connections to them, that failed",
+        (),
+        _of_fleet(lambda fleet: [((), fleet.failures)]),
+    ),
+    Metric(
+        "stapleproxy_fleet_events_total",
+        "counter",
+        "taken (from another machine), announced, stored (for the others), older (not stored: there was a newer one),"
+        " unknown-format (not stored: a newer version's is there), returned (to a server that had lost it), locked (a"
+        " turn to ask for all), waited (another one asked), in-vain (it got nothing), alone (without the server)",
+        ("event",),
+        _of_fleet(lambda fleet: (((word,), count) for word, count in fleet.counts.items())),
+    ),
+    Metric(
+        "stapleproxy_fleet_refused_total",
+        "counter",
+        "responses from these servers that were refused, by the reason, as a responder's would have been; malformed:"
+        " it was none",
+        ("reason",),
+        _of_fleet(lambda fleet: (((reason,), count) for reason, count in fleet.refused.items())),
+    ),
+    Metric(
+        "stapleproxy_fleet_locks",
+        "gauge",
+        "certificates that this machine asks for now, for all",
+        (),
+        _of_fleet(lambda fleet: [((), fleet.locks_held)]),
+    ),
+)
+
 GROUPS = (
     ("The program", _PROGRAM),
     ("Clients", _CLIENTS),
     ("Requests", _REQUESTS),
     ("Staples", _STAPLES),
     ("Responders", _RESPONDERS),
+    ("The fleet", _FLEET),
 )
 """All but the cache's."""
 

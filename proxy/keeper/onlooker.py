@@ -17,14 +17,14 @@ from proxy.keeper.status_look import cache_of, not_ready, response_of, site_told
 from proxy.keeper.traffic import NOTED_EVERY_S, Meter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from proxy.cache.segment import Segment
     from proxy.control import Bulletin
     from proxy.counters import Counters
     from proxy.httpd import Table
     from proxy.keeper.responders import Responders
-    from proxy.keeper.status import Certificate
+    from proxy.keeper.status import Certificate, Fleet
     from proxy.keeper.status_judged import Held
     from proxy.keeper.watched import Watched
     from proxy.settings.model import Settings
@@ -48,10 +48,11 @@ class Onlooker:
         table: Table | None = None,
         bulletin: Bulletin | None = None,
         counters: Counters | None = None,
+        fleet: Callable[[], Fleet] | None = None,
     ) -> None:
         """`never_ready`: reasons that no time will end. `table`: given where stapling is as in Apache.
 
-        Without `counters` there is no traffic to tell.
+        Without `counters` there is no traffic to tell. `fleet` tells what is shared with other machines.
         """
         self._plan = plan_of(sites, settings, table)
         self._stapled = {
@@ -65,6 +66,7 @@ class Onlooker:
         self._never_ready = never_ready
         self._bulletin = bulletin
         self._counters = counters
+        self._fleet = fleet
         self._meter = Meter()
 
     async def measure(self) -> NoReturn:
@@ -98,6 +100,7 @@ class Onlooker:
             traffic=self._meter.traffic(self._counters.totals(of_sites=False), time.monotonic())
             if self._counters
             else None,
+            fleet=self._fleet() if self._fleet else None,
         )
 
     def reasons(self) -> list[str]:

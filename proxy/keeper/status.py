@@ -22,6 +22,7 @@ As JSON it is what ``GET /api/status`` answers. Times are RFC 3339 in UTC, null:
     responders                            see `Responder`
     cache                                 see `Cache`
     traffic                               see `Traffic`; null: not counted
+    fleet                                 see `Fleet`; null: nothing is shared with other machines
 
 The query: ``?q=`` text in names, label, serial, key, reasons or responders; ``&state=`` one of `State`; ``&sort=``
 attention (default), name, until, next; ``&limit=`` from 1 to 1000, 200 if not said.
@@ -215,6 +216,35 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetServer:
+    """How it stands with one server that machines share."""
+
+    server: str
+    is_up: bool
+    since: Moment
+    """It is there, or away, from then on."""
+    reason: str
+    """The code of why it is away; empty: it is up, or nothing is known yet."""
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What this machine shares with others; see `proxy.keeper.fleet`."""
+
+    servers: tuple[FleetServer, ...]
+    counts: Mapping[str, int]
+    """What happened, by the word: those of `stapleproxy_fleet_events_total`."""
+    refused: Mapping[str, int]
+    """Responses of the server that were refused, by the reason."""
+    operations: int
+    failures: int
+    """Operations and connections that failed."""
+    locks_held: int
+    """Certificates that this machine asks for now, for all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """What an outage of all responders would do."""
 
@@ -268,3 +298,4 @@ class Status:
     responders: tuple[Responder, ...]
     cache: Cache
     traffic: Traffic | None
+    fleet: Fleet | None = None

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from proxy.keeper.status import Cache, Generation, Responder, Status, Traffic
+    from proxy.keeper.status import Cache, Fleet, FleetServer, Generation, Responder, Status, Traffic
 
 MAX_RESPONDERS = 50
 _SHOWN_RATIO_BAD = 0.5
@@ -69,6 +69,22 @@ def traffic(found: Traffic) -> str:
     body += _parts("Handshakes that failed", found.handshake_failures)
     body += _parts("Requests by status", found.requests_by)
     return _card("traffic", "Traffic", body)
+
+
+def fleet(found: Fleet, now: datetime) -> str:
+    """Write what is shared with other machines."""
+    servers = [(said(each.server), _server(each, now)) for each in found.servers]
+    body = _facts(*servers, ("Operations", f"{number(found.operations)}, {number(found.failures)} failed"))
+    body += _parts("Responses and turns", found.counts)
+    body += _parts("Refused", found.refused)
+    return _card("fleet", "Fleet", body)
+
+
+def _server(each: FleetServer, now: datetime) -> str:
+    if each.is_up:
+        return f'<span class="pill good">there</span> since {when(each.since, now)}'
+    why = f"<code>{said(each.reason)}</code> {said(each.detail)}" if each.reason else "not known yet"
+    return f'<span class="pill bad">away</span> since {when(each.since, now)}: {why}'
 
 
 def cache(found: Cache) -> str:

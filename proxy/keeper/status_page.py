@@ -71,6 +71,8 @@ def _document(status: Status, query: Query, *, may_order: bool) -> Iterator[str]
     if status.traffic:
         yield cards.traffic(status.traffic)
     yield cards.cache(status.cache)
+    if status.fleet:
+        yield cards.fleet(status.fleet, status.now)
     yield cards.running(status)
     yield "</div>\n</main>"
     yield '<footer>Also: <a href="/api/status">status as JSON</a>, <a href="/metrics">metrics</a>,'
