@@ -32,6 +32,7 @@ from proxy.listening import describe, places
 from proxy.log import about
 from proxy.plan import build_plan, staple_lookup
 from proxy.privileges import drop, find_account, hand_over_log, look_around, whom_to_become
+from proxy.redisdoor import read_door
 from proxy.sites import NOT_STAPLED_BECAUSE, site_warnings, why_not_stapled
 from proxy.staplefile import judge
 from proxy.tls.probe import not_stapled
@@ -172,6 +173,7 @@ def build(
             [slot.sock for slots in at_admin.values() for slot in slots if slot.sock],
             read_token(settings.admin.token_file) if settings.admin.token_file else None,
         )
+        redis = read_door(settings.stapling, os.environ)
         _try_log(settings, account)  # now, where it is told to who started us
 
         def leave_locks(*, of_ours: bool) -> None:
@@ -209,6 +211,7 @@ def build(
                 counted.counters,
                 inlines,
                 files.proved,
+                redis,
             )
 
         def work(number: int, line: int, parts: Parts, life_fd: int, ready_fd: int) -> int:

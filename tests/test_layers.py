@@ -84,6 +84,9 @@ PURE_LAYERS = (
     "proxy/keeper/traffic",
     "proxy/keeper/watched",
     "proxy/keeper/freshness",
+    "proxy/keeper/fleet/decide",
+    "proxy/keeper/fleet/scripts",
+    "proxy/keeper/fleet/value",
     "proxy/bench/arrivals",
     "proxy/bench/channel",
     "proxy/bench/difference",
@@ -118,6 +121,8 @@ IMPURE = (
 ONLY = {
     "OpenSSL": ("proxy/tls/", "proxy/lab/client", "proxy/bench/context", "proxy/bench/crowd", "proxy/bench/channel"),
     "aiohttp": ("proxy/keeper/", "proxy/lab/"),
+    "redis": ("proxy/keeper/fleet/",),
+    "proxy.keeper.fleet": ("proxy/keeper/",),
     "uvloop": ("proxy/worker", "proxy/bench/process"),
     "proxy.bench": ("proxy/bench/", "proxy/cli/"),
     "proxy.lab": ("proxy/lab/", "proxy/cli/"),

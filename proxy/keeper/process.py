@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from proxy.counters import Counters
     from proxy.demand import Demands
     from proxy.inline import Inline
+    from proxy.keeper.fleet.fleet import Fleet
+    from proxy.redisdoor import RedisDoor
     from proxy.settings.model import Settings, StaplingSettings
     from proxy.sites import LoadedSite, StapledCertificate
     from proxy.staplefile import Proved
@@ -63,13 +65,15 @@ def run(
     counters: Counters,
     inlines: Sequence[Inline] = (),
     proved: Proved | None = None,
+    redis: RedisDoor | None = None,
 ) -> int:
     """Keep the cache in `segment` filled, until SIGTERM, or until `life_fd` says that the master is gone; the status.
 
     `demands` and what comes by `doors` are answered meanwhile.
     One byte is written to `ready_fd` when the first round of fetches is over, or its time is. With `inlines` nothing is
     fetched but what a worker asks for. `control` and `bulletin` are the ways to the master and from it; `counters` have
-    what the workers count. `proved` are responses that need not be verified again.
+    what the workers count. `proved` are responses that need not be verified again. `redis`: the server that a fleet
+    shares.
     """
     # cryptography warns of what servers need not mind: odd serial numbers and names in what responders send.
     warnings.simplefilter("ignore", UserWarning)
@@ -79,7 +83,9 @@ def run(
         )
     else:
         asyncio.run(
-            _serve(sites, settings, segment, demands, doors, life_fd, ready_fd, control, bulletin, counters, proved)
+            _serve(
+                sites, settings, segment, demands, doors, life_fd, ready_fd, control, bulletin, counters, proved, redis
+            )
         )
     return 0
 
@@ -96,6 +102,7 @@ async def _serve(
     bulletin: Bulletin,
     counters: Counters,
     proved: Proved | None,
+    redis: RedisDoor | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     stop = _stop_event(life_fd)
@@ -107,18 +114,22 @@ async def _serve(
         commands = Commands(stapling.on_event, stapling.on_event_timeout_s, _log)
         responders = Responders(time.time)
         observer = Observers(metrics, responders, *([commands] if stapling.on_event else []))
+        fleet = _fleet(redis, stapling)
         refresher = Refresher(
             [_with_known_issuer(each, issuers) for each in stapled_certificates(sites, settings)],
             stapling,
             CacheWriter(segment),
             fetcher=fetcher,
             find_issuer=issuers.find,
+            sharing=fleet,
             observer=observer,
             log=_log,
             proved=proved,
         )
         metrics.tell_of(refresher.watched)
         metrics.tell_forecast(lambda ends, now: forecasts(sites, settings, ends, now))
+        if fleet:
+            metrics.tell_fleet(fleet.told)
         files = StapleFiles(refresher, stapling.max_response_bytes, observer, log=_log)
 
         def on_demand() -> None:
@@ -128,11 +139,19 @@ async def _serve(
         loop.add_reader(demands.reading_fd, on_demand)
         reasons = never_ready(sites, settings)
         status = Onlooker(
-            sites, settings, segment, refresher.watched(), responders, reasons, bulletin=bulletin, counters=counters
+            sites,
+            settings,
+            segment,
+            refresher.watched(),
+            responders,
+            reasons,
+            bulletin=bulletin,
+            counters=counters,
+            fleet=fleet.told if fleet else None,
         )
         admin = Admin(status, metrics, refresher, control, stapling.max_response_bytes)
         await stack.enter_async_context(serving(admin, _guarded(doors, settings)))
-        await _until(stop, _work(refresher, files, commands, ready_fd))
+        await _until(stop, _work(refresher, files, commands, ready_fd, fleet))
 
 
 async def _serve_inline(
@@ -211,7 +230,7 @@ def never_ready(sites: Sequence[LoadedSite], settings: Settings) -> list[str]:
 
 def _issuers(fetcher: Fetcher, settings: StaplingSettings) -> Issuers:
     """Keep the issuers that are fetched beside the cache, where that is a file."""
-    path = parse_argument(settings.cache).path
+    path = parse_argument(settings.local_cache).path
     return Issuers(fetcher, Path(f"{path}.issuers") if path and settings.fetch_issuer else None, _log)
 
 
@@ -221,9 +240,23 @@ def _with_known_issuer(certificate: StapledCertificate, issuers: Issuers) -> Sta
     return replace(certificate, identity=replace(identity, issuer=identity.issuer or issuers.kept(identity.leaf)))
 
 
-async def _work(refresher: Refresher, files: StapleFiles, commands: Commands, ready_fd: int) -> None:
+def _fleet(redis: RedisDoor | None, stapling: StaplingSettings) -> Fleet | None:
+    if redis is None:
+        return None
+    # Imported here: who has no fleet need not have its package.
+    from proxy.keeper.fleet.fleet import Fleet  # noqa: PLC0415
+
+    return Fleet(redis, stapling)
+
+
+async def _work(
+    refresher: Refresher, files: StapleFiles, commands: Commands, ready_fd: int, fleet: Fleet | None
+) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(commands.run())
+        if fleet:
+            group.create_task(fleet.run(refresher.watched(), refresher))
+            await fleet.settled()
         await refresher.warm_up(files.look)
         os.write(ready_fd, b"r")
         os.close(ready_fd)

@@ -23,6 +23,7 @@ from proxy.keeper.asker import Asker
 from proxy.keeper.lanes import Lanes
 from proxy.keeper.reporter import Observer, Reporter
 from proxy.keeper.shelf import Shelf
+from proxy.keeper.turns import Turns
 from proxy.keeper.watched import Trouble, Watched
 from proxy.log import about
 from proxy.ocsp import policy
@@ -30,12 +31,14 @@ from proxy.ocsp.response import Rules
 from proxy.sites import responder_address
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 
     from cryptography import x509
 
     from proxy.identity import Identity
     from proxy.keeper.asker import Fetching
+    from proxy.keeper.fleet.decide import Found
+    from proxy.keeper.fleet.sharing import Sharing
     from proxy.keeper.shelf import Cache
     from proxy.ocsp.response import Staple
     from proxy.settings.model import StaplingSettings
@@ -64,6 +67,7 @@ class Refresher:
         *,
         fetcher: Fetching,
         find_issuer: Callable[[Identity], Awaitable[x509.Certificate]] | None = None,
+        sharing: Sharing | None = None,
         observer: Observer | None = None,
         log: logging.Logger = _LOG,
         clock: Callable[[], float] = time.time,
@@ -78,6 +82,9 @@ class Refresher:
         self._clock = clock
         self._jitter = jitter
         self._shelf = Shelf(cache, Rules.from_settings(settings), log, proved)
+        self._turns = (
+            Turns(sharing, self, self._shelf, self._reporter, self._pace, self._now, jitter) if sharing else None
+        )
         self._asker = Asker(fetcher, self._shelf, find_issuer, self._now, with_nonce=settings.nonce)
         self._watched = {each.identity.cache_key: Watched(each, each.identity.issuer) for each in certificates}
         self._lanes = Lanes(settings.max_fetches_per_responder, settings.max_fetches_per_responder_per_second)
@@ -132,6 +139,8 @@ class Refresher:
         if watched is None or watched.due_s is None or not watched.certificate.responder_urls:
             return False
         watched.etag = None  # whoever orders this wants the response, not a word that it is the same
+        if self._turns:
+            self._turns.hurry(watched)
         self._schedule(watched, self._now())
         return True
 
@@ -172,7 +181,9 @@ class Refresher:
             self._schedule(watched, policy.first_refresh(staple, self._now(), watched.jitter, self._pace))
         else:
             self._unasked.add(watched.identity.cache_key)
-            self._schedule(watched, self._now())
+            # In a fleet in an order of one's own: machines that start together then share the work.
+            soonest = timedelta(seconds=self._jitter() if self._turns else 0.0)
+            self._schedule(watched, self._now() - soonest)
 
     async def _turn(self) -> None:
         """Start what may be started, then wait until there may be more."""
@@ -190,11 +201,14 @@ class Refresher:
             due_s, key = heapq.heappop(self._heap)
             if self._watched[key].due_s == due_s:  # else it was put elsewhere since
                 self._begin_round(self._watched[key])
+        looked_s = math.inf
+        if turns := self._turns:
+            for key in turns.begin_looks(now_s):
+                self._start(self._look(turns, self._watched[key]))
+            looked_s = turns.next_s()
         for lane, key in self._lanes.begin(now_s):
-            task = asyncio.create_task(self._attempt(self._watched[key], lane))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        next_s = min(self._heap[0][0] if self._heap else math.inf, self._lanes.next_s())
+            self._start(self._attempt(self._watched[key], lane))
+        next_s = min(self._heap[0][0] if self._heap else math.inf, self._lanes.next_s(), looked_s)
         if next_s <= now_s:  # more is due than is queued at once
             await asyncio.sleep(0)
             return
@@ -203,6 +217,11 @@ class Refresher:
                 await self._woken.wait()
         except TimeoutError:
             pass
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _move_by(self, shift_s: float) -> None:
         self._heap = []
@@ -222,7 +241,11 @@ class Refresher:
             self._over.add(watched.identity.cache_key)
             return
         watched.round, watched.retry_after_s = (), None
-        self._queue(watched)
+        if self._turns:
+            self._turns.enter(watched)
+            self._woken.set()
+        else:
+            self._queue(watched)
 
     def _queue(self, watched: Watched) -> None:
         if not watched.round:
@@ -263,17 +286,21 @@ class Refresher:
     async def _attempt(self, watched: Watched, lane: str) -> None:
         """Ask one responder, then queue at the next one or schedule the next round, whatever happened."""
         try:
-            due = None if self._is_better_asked_elsewhere(watched, lane) else await self._ask(watched, lane)
+            if self._is_better_asked_elsewhere(watched, lane):
+                due = None
+            else:
+                due = await self._turns.begin(watched) if self._turns and not watched.round else None
+                due = due or await self._ask(watched, lane)
         except Exception:  # noqa: BLE001  the edge of a task: a mistake of ours must not end the refreshing
             self._log.exception("%s: the attempt broke", watched.identity.label)
             due = self._now() + timedelta(seconds=min(self._pace.retry_max_s, policy.WITHOUT_STAPLE_MAX_PAUSE_S))
+            self.end_round(watched)
         finally:
             self._lanes.leave(lane)
             self._woken.set()
         if due is None:
             self._queue(watched)
         else:
-            self._unasked.discard(watched.identity.cache_key)
             self._schedule(watched, due)
 
     async def _ask(self, watched: Watched, lane: str) -> datetime | None:
@@ -295,7 +322,14 @@ class Refresher:
                 watched.retry_after_s = max(watched.retry_after_s or 0, error.retry_after_s or 0) or None
             # 'Revoked' is the issuer's word: another responder could only be behind.
             is_last = len(watched.round) == len(watched.certificate.responder_urls)
-            return self._put_off(watched) if is_last or error.reason is Reason.REVOKED else None
+            if not is_last and error.reason is not Reason.REVOKED:
+                return None
+            due = self.put_off(watched)
+            if self._turns and error.reason is Reason.REVOKED:  # which is as much worth knowing as a 'good'
+                await self._turns.answered(watched, None)
+            elif self._turns:
+                await self._turns.failed(watched, (due - self._now()).total_seconds())
+            return due
         self._observer.asked(lane, answer.outcome, time.monotonic() - begun_s)
         self._silent_until_s.pop(lane, None)
         watched.working = (watched.working + number) % len(watched.certificate.responder_urls)
@@ -313,10 +347,16 @@ class Refresher:
                 watched.identity.label,
                 life_s,
             )
+        self.end_round(watched)
+        if self._turns:
+            await self._turns.answered(watched, answer.max_age_s)
         return due
 
-    def _put_off(self, watched: Watched) -> datetime:
+    def put_off(self, watched: Watched, *, was_asked: bool = True) -> datetime:
+        """End a round in which nothing came; when the next one begins. `was_asked`: the start need not wait for it."""
         now = self._now()
+        if was_asked:
+            self.end_round(watched)
         # What an earlier run left may prove good by now: the clock was wrong, say.
         if watched.newest is None and (stored := self._shelf.take_over(watched, now)):
             self._reporter.taken_over(watched, stored)
@@ -332,6 +372,40 @@ class Refresher:
         )
         self._reporter.refused(watched, now, pause_s)
         return now + timedelta(seconds=pause_s)
+
+    def end_round(self, watched: Watched) -> None:
+        """End a round."""
+        self._unasked.discard(watched.identity.cache_key)
+        if self._turns:
+            self._turns.ended(watched)
+
+    # --- in a fleet
+
+    def announced(self, watched: Watched, found: Found) -> None:
+        """Take what another machine has fetched, whether it is due here or not."""
+        assert self._turns is not None
+        due = self._turns.take(watched, found)
+        if due is None:
+            return
+        if watched.due_s is not None:
+            self._schedule(watched, due)
+        elif watched.certificate.responder_urls and watched.identity.cache_key not in self._over:
+            self._turns.settle(watched, due)  # it waits for its turn, or is asked for
+
+    async def _look(self, turns: Turns, watched: Watched) -> None:
+        """See what the fleet has of a certificate that is due; then it is settled, or waits for a responder."""
+        due = None
+        try:
+            due = await turns.look(watched)
+        except Exception:  # noqa: BLE001  the edge of a task, as above
+            self._log.exception("%s: the look at what the fleet has broke", watched.identity.label)
+        finally:
+            turns.leave()
+            self._woken.set()
+        if due is None:
+            self._queue(watched)
+        else:
+            self._schedule(watched, due)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)

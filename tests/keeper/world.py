@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from proxy.cache.segment import Segment
     from proxy.keeper.events import Event
+    from proxy.keeper.fleet.sharing import Sharing
 
 LEAVES = [pki.issue(f"{name}.example", CA) for name in ("one", "two")]
 ONE, TWO = LEAVES
@@ -136,13 +137,16 @@ class World:
         await until(lambda: self.looks >= enough)
 
     @contextlib.asynccontextmanager
-    async def refresher(self, *certificates: StapledCertificate) -> AsyncIterator[Refresher]:
+    async def refresher(
+        self, *certificates: StapledCertificate, sharing: Sharing | None = None
+    ) -> AsyncIterator[Refresher]:
         async with Fetcher(self.settings) as fetcher:
             yield Refresher(
                 certificates,
                 self.settings,
                 self.cache,
                 fetcher=fetcher,
+                sharing=sharing,
                 observer=self.heard,
                 log=logging.getLogger("stapleproxy.keeper"),
                 clock=self.clock,

@@ -1,0 +1,108 @@
+"""Whether a server is there: one loop listens, notices, waits, looks again. Its operations fail at once meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NoReturn
+
+from proxy.keeper.fleet import decide
+from proxy.keeper.fleet.server import FleetTrouble
+from proxy.keeper.status import FleetServer
+from proxy.log import about
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.keeper.fleet.server import Names, Server
+
+_LISTEN_S = 0.5
+"""So soon a failed operation is noticed by the loop that listens."""
+
+_log = logging.getLogger("stapleproxy.keeper")
+
+
+class Link:
+    """One server, and how it stands with it. `jitter` gives numbers in [0, 1)."""
+
+    def __init__(self, name: str, server: Server, jitter: Callable[[], float]) -> None:
+        self.name = name
+        self.state = FleetServer(name, is_up=False, since=datetime.now(UTC), reason="", detail="")
+        self.is_settled = asyncio.Event()
+        """Set when it is known whether the server is there."""
+        self.came_up = asyncio.Event()
+        """Set each time when the server has come back: what is there has to be looked at."""
+        self.operations = 0
+        self.failures = 0
+        self._server = server
+        self._jitter = jitter
+
+    async def run(self, script: str, names: Names, *arguments: str | bytes | int) -> object | None:
+        """Run a script; None: the server is away."""
+        if not self.state.is_up:
+            return None
+        self.operations += 1
+        try:
+            return await self._server.run(script, names, *arguments)
+        except FleetTrouble as trouble:
+            self._went(trouble)
+            return None
+
+    async def head(self, names: Names) -> bytes | None:
+        """Give the first bytes of a value; None: the server is away."""
+        if not self.state.is_up:
+            return None
+        self.operations += 1
+        try:
+            return await self._server.head(names)
+        except FleetTrouble as trouble:
+            self._went(trouble)
+            return None
+
+    @property
+    def channel(self) -> str:
+        return self._server.channel
+
+    async def listen(self, hear: Callable[[bytes], None]) -> NoReturn:
+        """Give each announcement to `hear`, for ever; cancel to stop."""
+        loop = asyncio.get_running_loop()
+        in_a_row = 0
+        while True:
+            begun_s = loop.time()
+            try:
+                async with self._server.subscribed() as subscription:
+                    self._came()
+                    while self.state.is_up:
+                        if message := await subscription.next(_LISTEN_S):
+                            hear(message)
+            except FleetTrouble as trouble:
+                self._went(trouble)
+            in_a_row = 1 if loop.time() - begun_s > decide.STEADY_S else in_a_row + 1
+            await asyncio.sleep(decide.retry_s(in_a_row, self._jitter()))
+
+    async def close(self) -> None:
+        """Give up the connections."""
+        self.state = FleetServer(self.name, is_up=False, since=datetime.now(UTC), reason="", detail="")
+        await self._server.close()
+
+    def _came(self) -> None:
+        extra = about(upstream=self.name, is_over=True)
+        _log.info("%s: responses are shared over it", self.name, extra=extra)
+        self.state = FleetServer(self.name, is_up=True, since=datetime.now(UTC), reason="", detail="")
+        self.is_settled.set()
+        self.came_up.set()
+
+    def _went(self, trouble: FleetTrouble) -> None:
+        self.is_settled.set()
+        self.failures += 1
+        what = "%s: %s; until it helps again each machine asks responders by itself, and goes on stapling what it has"
+        _log.warning(what, self.name, trouble, extra=about(upstream=self.name, reasons=[trouble.reason]))
+        was_up, since = self.state.is_up, self.state.since
+        self.state = FleetServer(
+            self.name,
+            is_up=False,
+            since=datetime.now(UTC) if was_up else since,
+            reason=trouble.reason,
+            detail=trouble.detail,
+        )

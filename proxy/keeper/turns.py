@@ -1,0 +1,179 @@
+"""Turns in a fleet: whether a certificate that is due here is asked for, taken from another machine, or left to one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
+
+from proxy.errors import Reason, StapleRejected
+from proxy.keeper.fleet.decide import Alone, Found, InVain, Ours, Theirs, alone_pause_s, wait_s
+from proxy.keeper.lanes import Lanes
+from proxy.keeper.watched import Trouble
+from proxy.ocsp import policy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from proxy.identity import CacheKey
+    from proxy.keeper.fleet.decide import Turn
+    from proxy.keeper.fleet.sharing import Sharing
+    from proxy.keeper.reporter import Reporter
+    from proxy.keeper.shelf import Shelf
+    from proxy.keeper.watched import Watched
+    from proxy.ocsp.policy import Pace
+
+ASKED_IN_VAIN = "asked-in-vain"
+_LANE = "fleet"
+_LOOKS_AT_ONCE = 8
+_LOOKS_PER_S = 2_000
+
+
+class Scheduling(Protocol):
+    """What is asked of the refresher."""
+
+    def put_off(self, watched: Watched, *, was_asked: bool = True) -> datetime:
+        """End a round in which nothing came; when the next one begins. `was_asked`: the start need not wait for it."""
+
+    def end_round(self, watched: Watched) -> None:
+        """End a round."""
+
+
+class Turns:
+    """One writer: the refresher."""
+
+    def __init__(
+        self,
+        sharing: Sharing,
+        scheduling: Scheduling,
+        shelf: Shelf,
+        reporter: Reporter,
+        pace: Pace,
+        now: Callable[[], datetime],
+        jitter: Callable[[], float],
+    ) -> None:
+        self._sharing = sharing
+        self._scheduling = scheduling
+        self._shelf = shelf
+        self._reporter = reporter
+        self._pace = pace
+        self._now = now
+        self._jitter = jitter
+        self._looks = Lanes(_LOOKS_AT_ONCE, _LOOKS_PER_S)
+        self._alone: set[CacheKey] = set()
+        """Those whose round goes on without the fleet, after a pause."""
+        self._let_pass: set[CacheKey] = set()
+        """Those for which another one's failure has counted: the next time it does not."""
+        self._settled: dict[CacheKey, datetime] = {}
+        """Those that another machine has settled while they waited here, and when they are due then."""
+
+    # --- who looks next
+
+    def enter(self, watched: Watched) -> None:
+        """Queue a certificate that is due."""
+        self._looks.enter(_LANE, watched.identity.cache_key, urgent=watched.held(self._now()) is None)
+
+    def begin_looks(self, now_s: float) -> list[CacheKey]:
+        """Take those whose `look` may begin now."""
+        return [key for _, key in self._looks.begin(now_s)]
+
+    def leave(self) -> None:
+        """Say that a `look` is over."""
+        self._looks.leave(_LANE)
+
+    def next_s(self) -> float:
+        """When a `look` may begin without another one ending before."""
+        return self._looks.next_s()
+
+    # --- one certificate; a moment says when to look again, None that the round goes on towards the responder
+
+    async def look(self, watched: Watched) -> datetime | None:
+        """See what the fleet has of a certificate that is due."""
+        return self._act_on(watched, await self._sharing.look(watched, insists=self._insists(watched)))
+
+    async def begin(self, watched: Watched) -> datetime | None:
+        """Take the lock, when the responder may be asked."""
+        if settled := self._settled.pop(watched.identity.cache_key, None):
+            return settled
+        turn = await self._sharing.begin(watched, insists=self._insists(watched))
+        due = self._act_on(watched, turn)
+        if due is None and isinstance(turn, Found):  # it was refused, or is due again: it counts as absent now
+            turn = await self._sharing.begin(watched, insists=self._insists(watched))
+            due = None if isinstance(turn, Found) else self._act_on(watched, turn)
+        return due
+
+    async def answered(self, watched: Watched, max_age_s: float | None) -> None:
+        """Give the others what a responder has said."""
+        self._let_pass.discard(watched.identity.cache_key)
+        await self._sharing.store(watched, max_age_s)
+
+    async def failed(self, watched: Watched, pause_s: float) -> None:
+        """Let others ask, in a while."""
+        self._let_pass.discard(watched.identity.cache_key)
+        await self._sharing.give_up(watched, pause_s)
+
+    def take(self, watched: Watched, found: Found) -> datetime | None:
+        """Prove and keep what another machine has fetched; None: it is of no use, or is due again."""
+        sharing, before, now = self._sharing, watched.newest, self._now()
+        if watched.issuer is None:  # who finds it can prove the next one
+            return None
+        try:
+            staple = self._shelf.offer(watched, found.der, now)
+        except StapleRejected as refusal:
+            if refusal.reason is not Reason.REVOKED or watched.newest is None:
+                sharing.refused(watched, found, refusal.reason, refusal.detail)
+                return None
+            sharing.taken(watched, found, watched.newest)
+            watched.round = (Trouble(sharing.name, refusal.reason, refusal.detail),)
+            return self._scheduling.put_off(watched)
+        sharing.taken(watched, found, staple)
+        watched.failures, watched.troubles = 0, ()
+        if before is None or before.der != staple.der:
+            watched.jitter = self._jitter()
+        asked = now - timedelta(seconds=found.age_s)
+        due = policy.next_refresh(staple, asked, watched.jitter, self._pace, found.head.max_age_s)
+        self._reporter.accepted(watched, before, staple, "", now, due, sharing.name)
+        if due <= now:
+            return None
+        self._let_pass.discard(watched.identity.cache_key)
+        self._scheduling.end_round(watched)
+        return due
+
+    def hurry(self, watched: Watched) -> None:
+        """Have it asked for without a pause should the fleet be of no help: somebody has ordered it."""
+        self._alone.add(watched.identity.cache_key)
+
+    def settle(self, watched: Watched, due: datetime) -> None:
+        """Say that another machine has settled what waits here for its turn."""
+        self._settled[watched.identity.cache_key] = due
+
+    def ended(self, watched: Watched) -> None:
+        """Forget what belongs to a round that is over."""
+        self._alone.discard(watched.identity.cache_key)
+        self._settled.pop(watched.identity.cache_key, None)
+
+    def _insists(self, watched: Watched) -> bool:
+        return watched.identity.cache_key in self._let_pass
+
+    def _act_on(self, watched: Watched, turn: Turn) -> datetime | None:
+        key, now = watched.identity.cache_key, self._now()
+        # Not if the lock was got: then what was announced is known, and it is to be asked for all the same.
+        if not isinstance(turn, (Found, Ours)) and (settled := self._settled.pop(key, None)):
+            return settled
+        match turn:
+            case Found():
+                return self.take(watched, turn)
+            case Theirs(left_s):
+                return now + timedelta(seconds=wait_s(left_s, self._jitter()))
+            case InVain():
+                self._let_pass.add(key)
+                what = "another machine of the fleet has asked in vain a moment ago"
+                watched.round = (Trouble(self._sharing.name, ASKED_IN_VAIN, what),)
+                self.ended(watched)
+                return self._scheduling.put_off(watched, was_asked=False)
+            case Alone() if key not in self._alone:
+                self._alone.add(key)
+                held = watched.held(now)
+                remaining_s = (held.serve_until - now).total_seconds() if held else None
+                return now + timedelta(seconds=alone_pause_s(remaining_s, self._jitter()))
+        return None

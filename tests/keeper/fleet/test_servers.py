@@ -1,0 +1,190 @@
+"""Every way to a real server that the settings have: TLS, users and passwords, Sentinels, a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from integration.conftest import free_port
+from integration.front import wait_until
+from integration.redis_servers import redis_server
+from keeper.fleet.test_fleet import PREFIX, Origin, door, member
+from keeper.responders import responder, until
+from keeper.world import ONE, TWO, stapled
+from lab.servers import openssl, require_peer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def shares(place, *, certificates=(ONE, TWO)):
+    """Whether two machines ask once for each certificate by way of this server."""
+    origin = Origin()
+    async with responder(origin.responder) as url:
+        all_ = [stapled(leaf, url) for leaf in certificates]
+        async with member(place, *all_, world=origin) as one:
+            await until(lambda: one.counts["stored"] == len(all_))
+            async with member(place, *all_, world=origin) as two:
+                assert two.counts["taken"] >= len(all_)
+                assert all(two.world.staple(leaf) == one.world.staple(leaf) for leaf in certificates)
+    assert [origin.responder.questions(leaf) for leaf in certificates] == [1] * len(all_)
+
+
+async def trouble(place):
+    """Why the server does not help; the certificate is stapled all the same."""
+    origin = Origin()
+    async with (
+        responder(origin.responder) as url,
+        member(place, stapled(ONE, url), world=origin, warmup_timeout_s=0.1) as one,
+    ):
+
+        def time_goes_on():
+            one.world.moment += one.world.settings.retry_min_interval_s * origin_step
+            return one.world.staple(ONE)
+
+        from datetime import timedelta
+
+        origin_step = timedelta(seconds=1)
+        await until(time_goes_on)
+        (server,) = one.fleet.told().servers
+        assert not server.is_up
+        return server.reason, server.detail
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory) -> Path:
+    """A CA, and a server's certificate for localhost."""
+    folder = tmp_path_factory.mktemp("tls")
+    for name, issuer in (("ca", ()), ("server", ("-CA", folder / "ca.pem", "-CAkey", folder / "ca.key"))):
+        done = openssl(
+            *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"),
+            *("-subj", f"/CN={name}", "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.pem", *issuer),
+            *(("-addext", "subjectAltName=DNS:localhost") if issuer else ()),
+            *(("-addext", "basicConstraints=critical,CA:FALSE") if issuer else ()),
+        )
+        assert not done.returncode, done.stderr
+    return folder
+
+
+def test_tls_is_verified(certificates, tmp_path):
+    """By the CA that is named: without it, or under another name, there is no trust, and no sharing."""
+    port = free_port()
+    ca = (certificates / "ca.pem").read_text()
+    options = ["--tls-port", str(port), "--port", "0", "--tls-auth-clients", "no"]
+    for name, file in (("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")):
+        options += [f"--tls-{name}-file", str(certificates / file)]
+    cli = ("--tls", "--cacert", str(certificates / "ca.pem"), "-h", "localhost")
+    with redis_server(tmp_path, *options, port=port, cli=cli):
+        asyncio.run(shares(door(f"rediss://localhost:{port}", ca_pem=ca)))
+        for where, trusted in ((f"rediss://localhost:{port}", None), (f"rediss://127.0.0.1:{port}", ca)):
+            reason, detail = asyncio.run(trouble(door(where, ca_pem=trusted)))
+            assert (reason, bool(detail)) == ("tls", True)
+        reason, _ = asyncio.run(trouble(door(f"redis://localhost:{port}")))
+        assert reason == "unreachable"
+
+
+RIGHTS = ("resetchannels", f"&{PREFIX}*", f"~{PREFIX}*", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection")
+
+
+def test_a_user_with_a_password_and_the_rights_that_are_needed(tmp_path):
+    """It may touch no key but those of its prefix. A wrong password is told apart from a server that is down."""
+    with redis_server(tmp_path) as server:
+        assert server.cli("ACL", "SETUSER", "staples", "on", ">hidden-word", *RIGHTS, "+time") == "OK"
+        assert server.cli("ACL", "SETUSER", "default", "off") == "OK"
+        place = f"redis://{server.address}"
+        asyncio.run(shares(door(place, username="staples", password="hidden-word")))
+        for user, password in (("staples", "wrong-word"), (None, None)):
+            reason, detail = asyncio.run(trouble(door(place, username=user, password=password)))
+            assert reason == "not-allowed", detail
+            assert "word" not in detail.replace("password", "")
+
+
+def test_a_number_of_a_database(tmp_path):
+    with redis_server(tmp_path) as server:
+        asyncio.run(shares(door(f"redis://{server.address}/3")))
+        assert server.keys() == []
+        assert len(server.cli("-n", "3", "--scan", "--pattern", f"{PREFIX}*:staple").split()) == 2
+
+
+def test_no_secret_is_told(tmp_path):
+    """Not by what is printed of what holds it."""
+    assert "hidden-word" not in repr(door("redis:h", password="hidden-word"))
+
+
+@pytest.mark.slow
+def test_sentinels_say_where_the_master_is(tmp_path):
+    """And when they name another one, the fleet goes there."""
+    with redis_server(tmp_path / "one") as one, redis_server(tmp_path / "two") as two:
+        two.cli("REPLICAOF", "127.0.0.1", str(one.port))
+        port = free_port()
+        conf = tmp_path / "sentinel.conf"
+        conf.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor mymaster 127.0.0.1 {one.port} 1\n"
+            "sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 3000\n"
+        )
+        with sentinel(conf, port) as asked:
+            wait_until(lambda: "num-slaves\n1" in asked("SENTINEL", "MASTER", "mymaster"), what="a known replica")
+            place = door(f"redis://127.0.0.1:{port}", sentinel_master="mymaster", timeout_s=2)
+            asyncio.run(shares(place))
+            asyncio.run(survives_failover(place, one, two))
+        reason, _ = asyncio.run(trouble(door(f"redis://127.0.0.1:{port}", sentinel_master="mymaster", timeout_s=1)))
+        assert reason in {"no-master", "unreachable"}
+
+
+@contextlib.contextmanager
+def sentinel(conf, port):
+    require_peer("redis-server")
+    process = subprocess.Popen(["redis-server", str(conf), "--sentinel"], stdout=subprocess.DEVNULL)
+
+    def ask(*words):
+        done = subprocess.run(["redis-cli", "-p", str(port), *words], capture_output=True, text=True, check=False)
+        return done.stdout
+
+    try:
+        wait_until(lambda: ask("PING") == "PONG\n")
+        yield ask
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def survives_failover(place, one, two):
+    origin = Origin()
+    async with responder(origin.responder) as url, member(place, stapled(ONE, url), world=origin) as each:
+        assert each.fleet.told().servers[0].is_up
+        await asyncio.to_thread(one.stop)
+        await until(lambda: not each.fleet.told().servers[0].is_up)
+        await until(lambda: each.fleet.told().servers[0].is_up, 60)
+        assert each.world.staple(ONE)
+        await until(lambda: two.keys(f"{PREFIX}*:staple"))
+
+
+@pytest.mark.slow
+def test_a_cluster_of_three_nodes(tmp_path):
+    """Keys of one certificate are on one node, and announcements come whichever node one listens to."""
+    with contextlib.ExitStack() as stack:
+        nodes = [
+            stack.enter_context(redis_server(tmp_path / str(n), "--cluster-enabled", "yes", port=port))
+            for n, port in enumerate(cluster_ports(3))
+        ]
+        made = nodes[0].cli("--cluster", "create", *(node.address for node in nodes), "--cluster-yes")
+        assert "All 16384 slots covered" in made, made
+        wait_until(lambda: all("cluster_state:ok" in node.cli("CLUSTER", "INFO") for node in nodes))
+        place = door(f"redis://{nodes[1].address},{nodes[2].address}", is_cluster=True)
+        asyncio.run(shares(place))
+        assert sum(len(node.keys(f"{PREFIX}*:staple")) for node in nodes) == 2
+
+
+def cluster_ports(count):
+    """Free ones below 55536: a node's bus has its port and 10000 more."""
+    found: list[int] = []
+    while len(found) < count:
+        port = free_port()
+        if port < 55_000 and port not in found:
+            found.append(port)
+        else:
+            found += [p for p in [20_000 + port % 20_000 + len(found)] if p not in found]
+    return found
