@@ -42,7 +42,7 @@ EXITS: dict[str, dict[Exit, str]] = {
         Exit.OK: "all is well",
         Exit.FAILED: _NOBODY,
         Exit.WRONG: _WRONG,
-        Exit.ATTENTION: "it serves, and needs attention: not ready, a certificate in trouble, or a reload refused",
+        Exit.ATTENTION: "it serves, and needs attention: not ready, or a certificate, a reload or the fleet in trouble",
         Exit.INTERRUPTED: "--watch was ended by Ctrl-C",
     },
     "staples": {

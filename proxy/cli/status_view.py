@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from proxy.keeper.status import Cache, Certificate, Forecast, Generation, Responder, Site, Status, Traffic
+    from proxy.keeper.status import Cache, Certificate, Fleet, Forecast, Generation, Responder, Site, Status, Traffic
 
 _BAD, _DOUBTFUL, _GOOD, _QUIET, _TITLE = "bold red", "yellow", "green", "dim", "bold"
 _STYLES = {
@@ -63,6 +63,8 @@ def lines(status: Status, columns: int) -> Iterator[Text]:
         yield from _responders(status, columns)
     yield Text()
     yield _cache(status.cache)
+    if status.fleet:
+        yield from _fleet(status.fleet, status.now)
     if status.traffic:
         yield from _traffic(status.traffic)
 
@@ -70,6 +72,8 @@ def lines(status: Status, columns: int) -> Iterator[Text]:
 def is_well(status: Status) -> bool:
     """Nobody needs to look."""
     last = status.generation.last_reload if status.generation else None
+    if status.fleet and any(each.reason for each in status.fleet.servers):
+        return False
     return status.ready and (last is None or last.ok) and not any(status.certificates.get(state) for state in _UNWELL)
 
 
@@ -205,6 +209,18 @@ def _cache(cache: Cache) -> Text:
     pushed_out = f", {cache.evicted} pushed out" if cache.evicted else ""
     used = cache.data_bytes / cache.data_room_bytes if cache.data_room_bytes else 0
     return Text(f"cache: {cache.entries} responses, {used:.0%} of its room{found}{pushed_out}")
+
+
+def _fleet(fleet: Fleet, now: datetime) -> Iterator[Text]:
+    for each in fleet.servers:
+        since = span(now - each.since)
+        if each.is_up:
+            yield Text(f"fleet: {each.server}: shared for {since}")
+        elif each.reason:
+            yield Text(f"fleet: {each.server}: away for {since}: {each.reason}: {each.detail}", _BAD)
+        else:
+            yield Text(f"fleet: {each.server}: not known yet", _DOUBTFUL)
+    yield Text(f"fleet: {fleet.operations} operations, {fleet.failures} failed{_counts(fleet.counts)}")
 
 
 def _traffic(traffic: Traffic) -> Iterator[Text]:

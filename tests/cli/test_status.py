@@ -25,6 +25,8 @@ from proxy.cli.status_view import lines, span
 from proxy.keeper.status import (
     Cache,
     Certificate,
+    Fleet,
+    FleetServer,
     Forecast,
     Generation,
     Reload,
@@ -79,6 +81,9 @@ STATUS = Status(
     cache=CACHE,
     traffic=TRAFFIC,
 )
+SHARED = FleetServer("redis://one", is_up=True, since=NOW - 3 * HOUR, reason="", detail="")
+AWAY = FleetServer("redis://two", is_up=False, since=NOW - HOUR / 4, reason="timeout", detail="no answer in time")
+FLEET = Fleet((SHARED,), {"taken": 9, "stored": 3, "alone": 0}, {}, 40, 2, 0)
 IN_TROUBLE = replace(
     STATUS,
     certificates={State.FAILING: 1, State.STAPLED: 1},
@@ -152,6 +157,15 @@ def test_a_refused_reload_and_what_is_not_ready_are_told():
     assert "  x.toml: workers: too many" in told
 
 
+def test_a_fleet_is_told_with_each_server_and_what_came_of_it():
+    """And why one is away; without a fleet there is no word of it."""
+    told = text(replace(STATUS, fleet=replace(FLEET, servers=(SHARED, AWAY))))
+    assert "fleet: redis://one: shared for 3 h" in told
+    assert "fleet: redis://two: away for 15 min: timeout: no answer in time" in told
+    assert "fleet: 40 operations, 2 failed (9 taken, 3 stored)" in told
+    assert not any(line.startswith("fleet") for line in text(STATUS))
+
+
 @pytest.mark.parametrize(
     ("seconds", "words"),
     [(0, "0 s"), (119, "119 s"), (120, "2 min"), (7199, "119 min"), (7200, "2 h"), (172_800, "2 d"), (-130, "-2 min")],
@@ -173,6 +187,8 @@ def test_lengths_of_time_have_one_unit(seconds, words):
             Exit.ATTENTION,
         ),
         (replace(STATUS, generation=None, traffic=None), Exit.OK),
+        (replace(STATUS, fleet=FLEET), Exit.OK),
+        (replace(STATUS, fleet=replace(FLEET, servers=(SHARED, AWAY))), Exit.ATTENTION),
     ],
 )
 def test_monitoring_goes_by_the_exit_status(tmp_path, status, exit_code):
