@@ -134,7 +134,8 @@ def callgrind(folder: Path, pid: int, work: Work) -> Totals:
 
     The dump of the work alone stays in `folder`, for ``callgrind_annotate``.
     """
-    _callgrind_control("--zero", pid)
+    # Not --zero: a process that was forked from one that counted would begin with some millions of that one's.
+    _callgrind_control("--dump", pid)
     work()
     _callgrind_control("--dump", pid)
     dump = last_dump(folder, pid)

@@ -82,7 +82,7 @@ def bench(
     if told["failed"] or bad or not told["handshakes"]:
         raise LoadError(f"{front.name}: {told['failed']} handshakes failed, staples: {bad}, {told['failures']}")
     # With the warm-up, which the server has worked for too.
-    cost_s = spent_s / (told["handshakes"] + told["not_counted"])
+    cost_s = spent_s / (told["handshakes"] + told["not_counted"]["handshakes"])
     return Outcome(told["handshakes_per_second"], cost_s, told["latency_s"]["total"])
 
 

@@ -171,12 +171,13 @@ def test_plots_are_svg_with_every_figure_in_words():
         assert words in [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_the_growth_with_sites_is_measured_on_every_server_or_it_is_named_as_missing():
-    """A run of one part, few of each: start, memory and cost for each number of sites, and a report."""
+SERVERS = ("stapleproxy", "nginx", "Apache", "HAProxy", "hitch")
+
+
+def run_of(*parts):
+    """What a run of these parts tells, a few of each: the report, and the quantities by server and case."""
     done = subprocess.run(
-        [sys.executable, str(BENCHMARKS / "run.py"), "--quick", "--only", "sites"],
+        [sys.executable, str(BENCHMARKS / "run.py"), "--quick", *(word for part in parts for word in ("--only", part))],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT), "REQUIRE_PEERS": "0"},
         capture_output=True,
@@ -185,12 +186,33 @@ def test_the_growth_with_sites_is_measured_on_every_server_or_it_is_named_as_mis
         timeout=500,
     )
     assert done.returncode == 0, done.stderr
-    folder = ROOT / "build" / "benchmark-trial-sites"
-    told = (folder / "report" / "RESULTS.md").read_text()
-    with (folder / "sites.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for server in ("stapleproxy", "nginx", "Apache", "HAProxy", "hitch"):
+    folder = ROOT / "build" / "-".join(["benchmark-trial", *parts])
+    found = {}
+    for part in parts:
+        with (folder / f"{part}.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault((row["server"], row["case"]), set()).add(row["quantity"])
+    return (folder / "report" / "RESULTS.md").read_text(), found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_growth_with_sites_is_measured_on_every_server_or_it_is_named_as_missing():
+    """Start, memory and cost for each number of sites, and a report."""
+    told, found = run_of("sites")
+    for server in SERVERS:
         for case in ("1 site", "10 sites", "50 sites"):
-            found = {row["quantity"] for row in rows if (row["server"], row["case"]) == (server, case)}
-            assert f"{server} is left out" in told or {"start, s", "memory, MiB", "CPU time, µs"} <= found
+            assert f"{server} is left out" in told or {"start, s", "memory, MiB", "CPU time, µs"} <= found[server, case]
     assert "| memory of a site | 1.00 x nginx |" in told
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_rate_and_latency_are_measured_on_every_server_or_it_is_named_as_missing():
+    """By the load generator's own report; the server's cost by the handshakes of the warm-up, too."""
+    told, found = run_of("load", "workers")
+    for server in SERVERS:
+        if f"{server} is left out" not in told:
+            assert {"rate, 1/s", "offered, 1/s", "p50, ms", "p99, ms"} <= found[server, "full, ECDSA P-256, TLS 1.3"]
+            for case in ("1 worker", "2 workers"):
+                assert {"rate, 1/s", "CPU time, µs", "memory, MiB"} <= found[server, case]
