@@ -6,7 +6,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY proxy ./proxy
 # The environment gets everything compiled, since nobody can write to it later.
 RUN python -m venv /opt/stapleproxy \
-    && /opt/stapleproxy/bin/pip install --no-cache-dir . \
+    && /opt/stapleproxy/bin/pip install --no-cache-dir '.[redis]' \
     && /opt/stapleproxy/bin/pip uninstall --yes pip
 
 FROM python:3.13-slim-trixie
