@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from integration.conftest import free_port
@@ -15,9 +15,6 @@ from keeper.fleet.test_fleet import PREFIX, Origin, door, member
 from keeper.responders import responder, until
 from keeper.world import ONE, TWO, stapled
 from lab.servers import openssl, require_peer
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 async def shares(place, *, certificates=(ONE, TWO)):
@@ -86,13 +83,15 @@ def test_tls_is_verified(certificates, tmp_path):
         assert reason == "unreachable"
 
 
-RIGHTS = ("resetchannels", f"&{PREFIX}*", f"~{PREFIX}*", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection")
+PAGE = Path(__file__).parents[3] / "docs" / "fleet.md"
 
 
 def test_a_user_with_a_password_and_the_rights_that_are_needed(tmp_path):
-    """It may touch no key but those of its prefix. A wrong password is told apart from a server that is down."""
+    """Those of the page, for keys of the prefix alone. A wrong password is told apart from a server that is down."""
+    (line,) = (line for line in PAGE.read_text().splitlines() if line.startswith("user stapleproxy on >PASSWORD "))
+    rights = line.replace("stapleproxy:", PREFIX).split()[4:]
     with redis_server(tmp_path) as server:
-        assert server.cli("ACL", "SETUSER", "staples", "on", ">hidden-word", *RIGHTS, "+time") == "OK"
+        assert server.cli("ACL", "SETUSER", "staples", "on", ">hidden-word", *rights) == "OK"
         assert server.cli("ACL", "SETUSER", "default", "off") == "OK"
         place = f"redis://{server.address}"
         asyncio.run(shares(door(place, username="staples", password="hidden-word")))
