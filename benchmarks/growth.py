@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from certificates import make_sites
 from compare import say
-from counting import Counter, cpu_time, instruction_counter, on_all
+from counting import CPU, Counter, cpu_time, instruction_counter, on_all
 from fronts import OURS, Plan, serving
 from handshakes import FAILURES
 from load import Client, get
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 START = "start, s"
 CACHED, UNSTAPLED = f"{OURS}, responses in its cache", f"{OURS}, not stapling"
 """Other ways to start ours."""
+AT_FIRST = "CPU time at first, µs"
+"""Of the handshakes that visit each site for the first time."""
 SIZES_METHOD, START_METHOD = "Pss of all processes", "from exec to the first good handshake"
 _BYTES_PER_ENTRY = 4096
 """Of our cache, which is to hold all responses."""
@@ -43,7 +45,7 @@ def measure_sites(programs: Sequence[Program], effort: Effort, lab: Lab, cores: 
     }
     for program in programs:
         with contextlib.ExitStack() as running:
-            loads = []
+            loads: list[tuple[str, Front, Client]] = []
             for count, sites in numbers.items():
                 say(f"{program.name}: starting with {_sites(count)}")
                 plan = _plan(program, sites, lab, cores)
@@ -53,13 +55,16 @@ def measure_sites(programs: Sequence[Program], effort: Effort, lab: Lab, cores: 
                     client = Client(
                         front, "ec", "1.3", sites=_in_any_order(sites, is_stapling=is_stapling), asks=is_stapling
                     )
-                    client.full(effort.first)
+                    # Each site once, at least: a worker copies then what it has in common with its master.
+                    visits = max(effort.first, count)
+                    first = on_all(cpu_time, front.pids, partial(client.full, visits))
                 except FAILURES as error:
                     if program.name == OURS:
                         raise
                     yield left_out(_sites(count), program.name, error)
                     break
                 yield Sample(_sites(count), front.name, START, START_METHOD, 0, front.start_s)
+                yield Sample(_sites(count), front.name, AT_FIRST, "scheduler's clock", 0, first[CPU] / visits)
                 yield Sample(_sites(count), front.name, MEMORY, SIZES_METHOD, 0, front.memory_kib() / 1024)
                 loads.append((_sites(count), front, client))
             yield from _rounds(loads, effort, lab)

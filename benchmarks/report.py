@@ -11,7 +11,7 @@ import samples
 from counting import CALLS, CPU, SUM, USER
 from drawings import drawings
 from fronts import OURS, PEER
-from growth import START
+from growth import AT_FIRST, START
 from handshakes import SHARE, Case
 from pressure import LATENCIES, MEMORY, OFFERED, RATE, USED
 from samples import Figures
@@ -187,12 +187,13 @@ def _sites(parts: Mapping[str, Figures]) -> Lines:
     figures = parts["sites"]
     quantity = SUM if SUM in figures.methods else CPU
     lines = ["Seconds from exec to the first good handshake.", "", *_plain(figures, START, 2)]
-    lines += ["", "Memory of all processes (Pss), MiB.", "", *_plain(figures, MEMORY, 1), ""]
+    lines += ["", "Memory of all processes (Pss) when each site was visited, MiB.", "", *_plain(figures, MEMORY, 1), ""]
     per_site = {server: memory_per_site_kib(server, figures) for server in figures.servers()}
     said = [f"{server} {kib:.1f}" for server, kib in per_site.items() if kib is not None]
     lines += [f"Growth for each site, KiB: {', '.join(said)}.", ""]
     lines += [f"{quantity}, of a full TLS 1.3 ECDSA handshake with any of the sites.", ""]
     lines += [*_plain(figures, quantity, 0), ""]
+    lines += [f"{AT_FIRST}: the visits before, each site's first.", "", *_plain(figures, AT_FIRST, 0), ""]
     return [*lines, "![start](results/sites-start.svg)", "![memory](results/sites-memory.svg)"]
 
 
