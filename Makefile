@@ -30,7 +30,7 @@ test-quick: $(STAMP) lint
 differential: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m differential.modssl
 
-# Beside every server of this kind that is installed, in about 45 minutes on a machine that does nothing else; QUICK=1: a
+# Beside every server of this kind that is installed, in about 25 minutes on a machine that does nothing else; QUICK=1: a
 # few of each, to see whether it works. Interrupted, it goes on where it was. Writes benchmarks/RESULTS.md.
 benchmark: $(STAMP)
 	@$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)

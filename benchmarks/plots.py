@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 WIDTH, LEFT, RIGHT, TOP = 860, 80, 20, 84
-_PLOT_HEIGHT, _BOTTOM = 260, 54
+_PLOT_HEIGHT, _BOTTOM = 260, 62
 COLOURS = ("#0b6e99", "#c2571a", "#557a2d", "#7b4fa3", "#8a6d00", "#666666", "#aa3355")
 _CHARACTER = 6.6
 _QUARTERS = 4
@@ -33,8 +33,7 @@ def bars(title: str, unit: str, groups: Mapping[str, Mapping[str, float]]) -> st
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{bar * 0.9:.1f}" height="{height:.1f}" fill="{_colour(number)}">'
                 f"<title>{escape(f'{name}: {server}: {group[server]:,.4g}')}</title></rect>"
             )
-        words = name.split(", ")
-        for line, text in enumerate((", ".join(words[:2]), ", ".join(words[2:]))):
+        for line, text in enumerate(name.split(", ", 2)):
             parts.append(_text("middle", LEFT + wide * (place + 0.5), TOP + _PLOT_HEIGHT + 18 + 16 * line, text))
     return _drawing(title, unit, top, servers, parts)
 

@@ -171,6 +171,14 @@ def test_plots_are_svg_with_every_figure_in_words():
         assert words in [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")]
 
 
+def test_the_committed_report_is_made_from_the_committed_figures(tmp_path):
+    """No number in RESULTS.md or in a plot was written by hand."""
+    imported("report").write(BENCHMARKS / "results", tmp_path)
+    assert (tmp_path / "RESULTS.md").read_text() == (BENCHMARKS / "RESULTS.md").read_text()
+    for made in (tmp_path / "results").iterdir():
+        assert made.read_bytes() == (BENCHMARKS / "results" / made.name).read_bytes()
+
+
 SERVERS = ("stapleproxy", "nginx", "Apache", "HAProxy", "hitch")
 
 
