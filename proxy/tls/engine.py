@@ -16,7 +16,7 @@ a connection that sent a large answer would hold as much memory while it idles.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from OpenSSL import SSL
 
@@ -58,12 +58,12 @@ class Engine:
     """The server's side of one TLS connection."""
 
     __slots__ = (
-        "_connection",
         "_from_ssl",
         "_header",
         "_into_ssl",
         "_missing_bytes",
         "_ssl",
+        "connection",
         "has_answered",
         "is_established",
         "is_peer_done",
@@ -71,10 +71,11 @@ class Engine:
 
     def __init__(self, site: SiteContext, app_data: object = None) -> None:
         """Begin with what the context's callbacks are to find in the connection."""
-        self._connection = ServerConnection(site)
+        self.connection = ServerConnection(site)
+        """For facts about the session (version, cipher, name); not for input or output."""
         if app_data is not None:
-            self._connection.set_app_data(app_data)
-        private = raw(self._connection)
+            self.connection.set_app_data(app_data)
+        private: Any = self.connection  # no call of `raw`, which each handshake would pay for
         self._ssl = private._ssl  # noqa: SLF001  # see binding.py, here and below
         self._into_ssl = private._into_ssl  # noqa: SLF001
         self._from_ssl = private._from_ssl  # noqa: SLF001
@@ -89,12 +90,7 @@ class Engine:
     @property
     def site(self) -> object:
         """What the site was built to carry, see `context.SiteTls.app`."""
-        return self._connection.site.app
-
-    @property
-    def connection(self) -> ServerConnection:
-        """For facts about the session (version, cipher, name); not for input or output."""
-        return self._connection
+        return self.connection.site.app
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes from the socket; the plaintext that they complete, often b"". Raises TlsError."""
@@ -105,7 +101,7 @@ class Engine:
         if self.is_established:
             records = self._count_completed(data, 0, length)
         else:
-            shaking[0] = self._connection
+            shaking[0] = self.connection
             done = _SSL_do_handshake(self._ssl)
             shaking[0] = None
             if done != 1:
@@ -162,7 +158,7 @@ class Engine:
             self.is_peer_done = True
             return
         try:
-            raw(self._connection)._raise_ssl_error(self._ssl, result)  # noqa: SLF001
+            raw(self.connection)._raise_ssl_error(self._ssl, result)  # noqa: SLF001
         except SSL.Error as error:
             raise TlsError(_describe(error)) from error
         except Exception as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proxy.accesslog.record import staple_outcome
 from proxy.clientcerts import common_name
@@ -75,8 +75,8 @@ class Session:
 
         In one call, since it is asked of every handshake.
         """
-        connection = self._connection
-        ssl = raw(connection)._ssl  # noqa: SLF001  # see binding.py
+        connection: Any = self._connection  # no call of `raw` here
+        ssl = connection._ssl  # noqa: SLF001  # see binding.py
         found: bytes | Replay | None = connection.get_app_data()
         staple = found.staple if isinstance(found, Replay) else found
         return _SSL_version(ssl), staple_outcome(staple, is_resumed=_SSL_session_reused(ssl))

@@ -1,8 +1,8 @@
 """What a connection to one site begins with.
 
 Most of what a context of OpenSSL's holds is the same for all sites: ciphers, groups and signature algorithms, which it
-works out anew for each context. That takes five times as long as to read a certificate and its key, and 15 kB. So sites
-which differ in nothing but these two share a context, and each connection is given its site's own.
+works out anew for each context. That takes five times as long as to read a certificate and its key, and 15 kB. So where
+many sites differ in nothing but these two they share a context, and each connection is given its site's own.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from __future__ import annotations
 import enum
 import socket
 import struct
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 from proxy.counters import WorkerCounts
 from proxy.counters_layout import FAILURE_AT, RECEIVED_BYTES, SENT_BYTES, TLS_CONNECTIONS
@@ -154,7 +154,8 @@ class TlsTransport(Reader):
         self._on_failure = on_failure
         self._loop = loop
         self._app: App | None = None
-        self._raw = cast("asyncio.Transport", None)  # set by the first thing that ever happens, connection_made
+        # Set by the first thing that ever happens, connection_made; no cast, here and there, since that is a call.
+        self._raw: asyncio.Transport = None  # type: ignore[assignment]
         self._unsent_bytes = 0
         self._counts = counts or WorkerCounts.of_nobody()
         self._failure: Failure | None = NOTHING_SENT  # what it is if it ends now; None: the handshake was done
@@ -165,7 +166,7 @@ class TlsTransport(Reader):
     # Below: asyncio calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._raw = cast("asyncio.Transport", transport)
+        self._raw = transport  # type: ignore[assignment]  # that of a socket
         self._raw.set_write_buffer_limits(high=_HIGH_WATER_BYTES)
         self._counts.words[TLS_CONNECTIONS] += 1
         peer = transport.get_extra_info("peername")

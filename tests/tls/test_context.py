@@ -169,9 +169,12 @@ def test_refusals_are_logged_once_in_a_while(identities, caplog):
     ]
 
 
-@pytest.fixture
-def three_sites(tmp_path):
-    """Sites that differ in certificate and key only, and one whose chain ends with its own certificate."""
+@pytest.fixture(params=[2, 3], ids=["shared", "apart"])
+def three_sites(tmp_path, request):
+    """Two that differ in certificate and key only, and one whose chain ends with its own certificate.
+
+    By their number the first two share a context, or not yet.
+    """
     made = [make_chain(tmp_path, kind=kind, label=f"site {n}") for n, kind in enumerate(("ec", "rsa", "ec"))]
     made[1].issuer = made[0].issuer
     made[1].write("site 1.chain.pem", pem(made[1].leaf, made[0].issuer))
@@ -180,14 +183,10 @@ def three_sites(tmp_path):
         SiteTls(f"site[{n}]", (load_identity(each.files, where=f"site[{n}]"),), TlsSettings(), False, n)
         for n, each in enumerate(made)
     ]
-    return build_contexts(sites, lambda _key, _now: None), made
-
-
-def test_sites_that_differ_in_certificate_and_key_share_a_context(three_sites):
-    """A context takes longer to make, and more memory, than all else that a site needs."""
-    (first, second, other_chain), _ = three_sites
-    assert first.context is second.context
-    assert first.context is not other_chain.context
+    contexts = build_contexts(sites, lambda _key, _now: None, shared_from=request.param)
+    assert (contexts[0].context is contexts[1].context) is (request.param == 2)
+    assert contexts[0].context is not contexts[2].context
+    return contexts, made
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -216,14 +215,15 @@ def test_a_session_resumes_at_its_site_only(three_sites, version):
         assert bool(SSL._lib.SSL_session_reused(again._ssl)) is is_resumed
 
 
-def test_a_key_that_openssl_finds_too_short_is_told_at_the_start(tmp_path):
+@pytest.mark.parametrize("shared_from", [2, 9])
+def test_a_key_that_openssl_finds_too_short_is_told_at_the_start(tmp_path, shared_from):
     """Not to the first client; of each such site, also of those that share a context."""
     made = [make_chain(tmp_path, kind=kind, label=kind) for kind in ("ec", "rsa")]
     tls = TlsSettings(ciphers="DEFAULT@SECLEVEL=3")  # 3072 bits of RSA
     identities = [load_identity(each.files, where="") for each in made]
     sites = [SiteTls(f"site[{n}]", (each,), tls, False, n) for n, each in enumerate([*identities, identities[1]])]
     with pytest.raises(ConfigError) as caught:
-        build_contexts(sites, lambda _key, _now: None)
+        build_contexts(sites, lambda _key, _now: None, shared_from=shared_from)
     assert [each.where for each in caught.value.problems] == ["site[1]", "site[2]"]
     assert all("key too small" in each.what for each in caught.value.problems)
 
