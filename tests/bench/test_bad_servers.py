@@ -97,6 +97,7 @@ def endless(piece):
     return talk
 
 
+@pytest.mark.slow
 def test_a_server_that_never_stops_talking_is_left(server):
     """It sends no end: the client has what it came for, and stays for a second at most."""
     with server(talk=endless(bytes(16_000))).running() as scripted:
@@ -240,6 +241,7 @@ def test_a_staple_that_changes_is_another_response(server, staples):
     }
 
 
+@pytest.mark.slow
 def test_a_rate_that_cannot_be_reached_is_said(server):
     """One client after the other, each of whom takes 20 ms, are 50 a second and no more."""
     with server(before=lambda _: time.sleep(0.02) is None).running() as scripted:

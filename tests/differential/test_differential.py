@@ -117,6 +117,7 @@ def _unchunked(request: strict.Request) -> strict.Request:
     return replace(request, raw=b"")
 
 
+@pytest.mark.slow
 def test_no_class_is_listed_that_nothing_falls_into(play):
     """An excuse for what is no more would hide the next fault."""
     listed = {(peer, each.name) for each in (*verdicts.REFUSED, *verdicts.OTHERWISE) for peer in each.peers}

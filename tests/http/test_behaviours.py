@@ -491,6 +491,7 @@ def test_header_names(origin, proxy):
     assert b"a_b" not in crosses(origin, proxy, request("/", "GET", "a_b: c"))
 
 
+@pytest.mark.slow
 @row("keep-alive: request limit")
 def test_keep_alive(origin, proxy, hasty, tmp_path):
     """The shutdown is in test_http_client, and pipelined requests at the limit are in test_frontend."""

@@ -179,6 +179,7 @@ def test_chunked_bodies_count_as_they_are_sent(logged, origin, new_lines):
     assert told["body_bytes_sent"] == len(chunked(b"abc"))
 
 
+@pytest.mark.slow
 def test_the_staple_of_the_connection(lab, backend, tmp_path):
     """Fresh with age and size, not asked, resumed, and none before the responder answers."""
     files = lab.issue("localhost", "127.0.0.1")

@@ -48,6 +48,7 @@ def measured(port, *options):
     return data
 
 
+@pytest.mark.slow
 def test_nobody_there_is_told_by_the_status_too():
     """The report is complete all the same."""
     with socket.create_server(("127.0.0.1", 0)) as gone:
@@ -111,6 +112,7 @@ def test_the_table_tells_the_same(front):
     assert said.endswith("\n")
 
 
+@pytest.mark.slow
 def test_steps_end_where_the_goal_is_missed(front):
     running, _ = front
     data = measured(
@@ -126,6 +128,7 @@ def test_steps_end_where_the_goal_is_missed(front):
     assert [step["handshakes"] for step in data["steps"]] == [6, 12]
 
 
+@pytest.mark.slow
 def test_the_cost_of_stapling_is_told_with_an_interval(front):
     """The bytes are sure: a staple more or less in every handshake, and little else."""
     running, _ = front
@@ -142,6 +145,7 @@ def test_the_cost_of_stapling_is_told_with_an_interval(front):
     assert data["handshakes"] == sum(each["with"]["handshakes"] for each in data["rounds"])
 
 
+@pytest.mark.slow
 def test_the_figures_of_both_kinds_of_rounds_add_up_to_the_servers_own(lab):
     """The report is of those with the staple, and says what the others did."""
     issued = lab.ca.issue(["lab.test"])
@@ -192,6 +196,7 @@ def both_kinds(lab):
         yield port
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 @pytest.mark.parametrize(("kind", "other", "word"), [("ec", "rsa", "ECDSA"), ("rsa", "ec", "RSA")])
 def test_the_key_type_decides_which_certificate_comes(both_kinds, lab, version, kind, other, word):
@@ -207,6 +212,7 @@ def test_the_key_type_decides_which_certificate_comes(both_kinds, lab, version, 
     assert data["failures"] == [{"kind": "alert", "detail": "handshake failure", "count": 5}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_a_chain_is_verified_when_there_are_roots(both_kinds, lab, tmp_path, version):
     """By the roots and by the name that was asked for; without roots it is taken as it comes."""

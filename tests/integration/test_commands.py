@@ -55,6 +55,7 @@ def test_status_of_a_running_one(lab, backend, tmp_path, settings):
     assert "is stapleproxy running with this configuration?" in err
 
 
+@pytest.mark.slow
 def test_staples_are_seen_fetched_exported_and_set(lab, backend, tmp_path, settings):
     """Over the socket alone: nobody else can look into a cache in memory."""
     pair = lab.issue("localhost")
@@ -98,6 +99,7 @@ def test_staples_are_seen_fetched_exported_and_set(lab, backend, tmp_path, setti
         assert "no certificate for 'nobody.test' is stapled" in err
 
 
+@pytest.mark.slow
 def test_reload_and_stop(lab, backend, tmp_path, settings):
     """A mistake changes nothing and is told as `check` tells it; without one the new configuration serves."""
     one, two = lab.issue("one.test"), lab.issue("two.test")

@@ -140,6 +140,7 @@ def test_an_issuer_named_for_all_sites(lab, backend, tmp_path):
         assert is_stapled(s_client(front.port, "-status", ca=trusted))
 
 
+@pytest.mark.slow
 def test_the_operator_sees_and_orders(lab, backend, tmp_path):
     """'can force an update, sees last and next update, successes and failures …, and can dump a response'."""
     pair = lab.issue("localhost")
@@ -226,6 +227,7 @@ def test_a_certificate_added_and_one_removed(lab, backend, tmp_path):
             assert {each["serial"] for each in listed["responses"]} == set(now)
 
 
+@pytest.mark.slow
 def test_what_grew_old_while_it_was_stopped_is_fetched_again(lab, backend, tmp_path):
     """'older than the keep time: removed at restart, and fetched again': it is not served for a moment."""
     pair = lab.issue("localhost")

@@ -165,6 +165,7 @@ def trickle(client, piece: bytes, give_up_after_s: float = 15.0) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.slow
 def test_a_head_that_trickles(origin, tmp_path):
     with proxied(tmp_path, origin.url, client_timeout_s=1) as proxy, proxy.client() as client:
         client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
@@ -173,6 +174,7 @@ def test_a_head_that_trickles(origin, tmp_path):
         assert client.answer().status == 408
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_body_that_trickles(origin, tmp_path, framing):
     """Twenty bytes a second are something each time, and too little: 408, and the backend sees the end."""
@@ -228,6 +230,7 @@ def test_an_answer_that_is_taken_in_drops(origin, tmp_path):
         assert taken < body // 4
 
 
+@pytest.mark.slow
 def test_a_handshake_that_trickles(origin, tmp_path):
     """Byte after byte of a ClientHello: the whole of it has its time."""
     with proxied_with(tmp_path, origin.url, tls={"handshake_timeout_s": 1}) as proxy:
@@ -244,6 +247,7 @@ def test_a_handshake_that_trickles(origin, tmp_path):
             assert time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 def test_a_backend_whose_head_trickles(origin, tmp_path):
     """A byte of the head does not prolong the time for it: 504."""
 
@@ -261,6 +265,7 @@ def test_a_backend_whose_head_trickles(origin, tmp_path):
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.slow
 def test_a_backend_that_streams_slowly_may(origin, tmp_path):
     """Events sent now and then are what some backends are for."""
 
@@ -275,6 +280,7 @@ def test_a_backend_that_streams_slowly_may(origin, tmp_path):
         assert proxy.ask().body == b"x" * 30
 
 
+@pytest.mark.slow
 def test_a_head_and_a_first_byte_have_limits_of_their_own(origin, tmp_path):
     """A client may be slow with a body and not with a head, a backend with its first byte and not between others."""
 

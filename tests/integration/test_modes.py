@@ -272,6 +272,7 @@ def test_a_slow_side_slows_the_other(lab, pair, raw, tmp_path, who):
         go.append(True)
 
 
+@pytest.mark.slow
 def test_who_does_not_move_is_cut_off(lab, pair, raw, tmp_path):
     """After idle_timeout_s without a byte; one byte in either direction begins it anew."""
     limit = {"idle_timeout_s": 1}
@@ -489,6 +490,7 @@ def test_a_challenge_is_shown(lab, redirecting):
         assert done.stdout == "404", name
 
 
+@pytest.mark.slow
 def test_who_is_slow_or_endless_on_the_redirecting_port_is_ended(redirecting):
     """The limits are those of [http]: a head may take no longer than client_timeout_s, trickled or not."""
     front, port, _ = redirecting

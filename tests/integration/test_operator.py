@@ -23,6 +23,7 @@ def stapled_der(front, lab):
     return probe("127.0.0.1", front.port, "localhost", roots=lab.root).staple_der
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_uri", [True, False], ids=["and a responder", "alone"])
 def test_a_staple_file_is_served_and_its_updates_too(lab, backend, tmp_path, with_uri):
     """'a staple loaded from a file and still long valid causes no fetch'; 'an update put in by hand replaces the

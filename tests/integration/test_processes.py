@@ -121,6 +121,7 @@ def test_the_pause_before_a_replacement_grows(lab, stapled, backend, tmp_path):
         assert pauses == [0.1, 0.2, 0.4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", [False, True])
 def test_no_orphan_stays_when_the_master_is_killed(lab, stapled, backend, tmp_path, busy):
     """kill -9 on the master: the children notice and leave, and the port is free for the next."""

@@ -197,6 +197,7 @@ def test_the_address_goes_through_to_the_next_header(lab, pair, tmp_path):
 # ---- Sent, to backends ----
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_nginx_reads_what_we_send(lab, pair, tmp_path, version):
     """Address and port of the client, through nginx' own parser."""
@@ -208,6 +209,7 @@ def test_nginx_reads_what_we_send(lab, pair, tmp_path, version):
             assert seen == own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_haproxy_reads_what_we_send(lab, pair, tmp_path, version):
     """Address, and of version 2 what it knows of TLS: server name and ALPN."""

@@ -57,6 +57,7 @@ def workers_of(front) -> list[int]:
 # What is taken in.
 
 
+@pytest.mark.slow
 def test_certificates_sites_backends_and_workers_are_those_of_the_file(lab, stapled, backend, tmp_path):
     """All at once: another certificate, one site more, more workers, on the same port."""
     with run(tmp_path, toml(site(backend, stapled))) as front:
@@ -74,6 +75,7 @@ def test_certificates_sites_backends_and_workers_are_those_of_the_file(lab, stap
         assert look(front, lab, "third.example").staple is not None
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_stapled_without_asking_again(lab, stapled, backend, tmp_path):
     """The cache stays as it is, and so does the worker's first handshake."""
     with run(tmp_path, toml(site(backend, stapled))) as front:
@@ -144,6 +146,7 @@ def test_another_cache_is_filled_before_it_is_used(lab, stapled, backend, tmp_pa
                 pass
 
 
+@pytest.mark.slow
 def test_an_admin_socket_goes_on_and_another_is_opened(lab, stapled, backend, tmp_path):
     """The same path is never away; a new one is there after the reload, and the old one's file is gone."""
 
@@ -393,6 +396,7 @@ def ask(connection) -> bytes:
     return connection.recv(65536).lower()
 
 
+@pytest.mark.slow
 def test_an_idle_connection_has_one_request_more(lab, stapled, backend, tmp_path):
     """Whoever sends in the moment of the reload loses nothing: the answer says that it was the last."""
     with run(tmp_path, toml(site(backend, stapled))) as front, connect(front, lab) as idle, connect(front, lab) as used:
@@ -405,6 +409,7 @@ def test_an_idle_connection_has_one_request_more(lab, stapled, backend, tmp_path
         wait_until(lambda: not is_alive(old))
 
 
+@pytest.mark.slow
 def test_an_answer_under_way_says_that_it_is_the_last(lab, stapled, slow_backend, tmp_path):
     """The request came before the reload, its answer begins after it."""
     url, asked, gate = slow_backend
@@ -439,6 +444,7 @@ def test_handshakes_that_wait_for_a_staple_are_answered_by_the_next_keeper(lab, 
         assert look(front, lab).staple_der is not None
 
 
+@pytest.mark.slow
 def test_the_old_ones_have_a_deadline(lab, stapled, slow_backend, tmp_path):
     """What is still open then is cut, and an idle connection closed; the new ones go on."""
     url, asked, _ = slow_backend

@@ -21,6 +21,7 @@ def manager(request, tmp_path):
         yield made
 
 
+@pytest.mark.slow
 def test_the_whole_life(lab, backend, tmp_path, manager):
     """Start, reload, a reload with a mistake, stop: what systemctl status shows; when READY=1 is said it is true."""
     configuration = toml(site(backend, lab.issue("localhost")), workers=2)
@@ -80,6 +81,7 @@ def _is_silent(manager) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_what_the_keeper_runs_does_not_speak_for_us(lab, backend, tmp_path):
     """A command could say READY=1, or keep the watchdog content."""
     command = tmp_path / "command"
@@ -106,6 +108,7 @@ def test_what_the_keeper_runs_does_not_speak_for_us(lab, backend, tmp_path):
         assert len(children_of(front.process.pid)) == 2
 
 
+@pytest.mark.slow
 def test_an_upgrade_is_told_by_who_is_believed(lab, backend, tmp_path):
     """The old master names the new one, which goes on with manager and sockets; then it is that one that stops."""
     with lab.responder(), socket.create_server(("127.0.0.1", 0)) as sock:

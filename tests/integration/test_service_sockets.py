@@ -39,6 +39,7 @@ def listening_at(sock, site_text, **settings):
     return toml(site_text, **settings).replace("127.0.0.1:0", address)
 
 
+@pytest.mark.slow
 def test_workers_share_what_the_manager_has_opened(lab, stapled, backend, tmp_path, sock):
     """Each accepts from it, so none of them can be missed; the queue lasts when all are gone."""
     port = sock.getsockname()[1]

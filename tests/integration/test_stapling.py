@@ -143,6 +143,7 @@ def test_a_must_staple_certificate_gets_its_staple(lab, backend, tmp_path):
         assert is_stapled(s_client(front.port, "-status", ca=lab.root))
 
 
+@pytest.mark.slow
 def test_turned_off_it_is_gone_and_turned_on_it_is_back(both, backend, tmp_path):
     """'turned off and reloaded: gone from the next handshake; on again: back' (by a restart: a reload is to come)."""
     lab, pairs = both

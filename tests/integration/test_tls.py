@@ -199,6 +199,7 @@ def test_renegotiation_is_refused(lab, pair, backend, tmp_path):
         assert "no_renegotiation" in said or "no renegotiation" in said, said
 
 
+@pytest.mark.slow
 def test_a_client_that_says_nothing_is_cut_off(lab, pair, backend, tmp_path):
     """The handshake's deadline holds for who sends nothing, and for who stops in the middle."""
     with run(tmp_path, toml(site(backend, pair), tls={"handshake_timeout_s": 1})) as front:

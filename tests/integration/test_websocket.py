@@ -354,6 +354,7 @@ def test_after_a_refusal_the_connection_speaks_http(tmp_path):
         assert [client.answer().status, client.answer().body] == [403, b"ok"]
 
 
+@pytest.mark.slow
 def test_a_quiet_connection_is_not_idle(server, tmp_path):
     """The time limits of requests and of idle connections end with the upgrade."""
     limits = dict.fromkeys(

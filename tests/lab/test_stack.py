@@ -103,6 +103,7 @@ def test_once_proves_both_certificates_and_ends(tmp_path):
     assert "another terminal" not in done.stdout, "nothing is there to try any more"
 
 
+@pytest.mark.slow
 def test_modules_in_the_current_folder_are_not_run(tmp_path):
     """Neither by the lab nor by what it starts: the folder is the user's, the names may be anything's."""
     for name in ("proxy", "aiohttp", "uvloop"):
@@ -137,6 +138,7 @@ def test_the_fault_to_try_by_hand_is_set_and_cleared(running_lab):
         assert done.stdout.startswith(expected)
 
 
+@pytest.mark.slow
 def test_a_fault_begins_and_ends_when_it_is_said(lab_with):
     """In the lab's words."""
     with lab_with("--fault", "expired", "--after", "0.5s", "--for", "0.5s") as (lab, said):
@@ -164,6 +166,7 @@ def test_a_fault_reaches_the_proxy_and_goes_again(lab_with):
         wait_until(is_stapled)
 
 
+@pytest.mark.slow
 def test_a_lab_under_nohup_outlives_its_terminal(lab_with):
     """An ignored SIGHUP stays ignored, by the lab and by all that it starts."""
     with lab_with("--fault", "expired", "--after", "1s", before=UNDER_NOHUP) as (lab, said):
@@ -173,6 +176,7 @@ def test_a_lab_under_nohup_outlives_its_terminal(lab_with):
         assert lab.poll() is None
 
 
+@pytest.mark.slow
 def test_a_hangup_ends_a_lab_that_does_not_ignore_it(lab_with):
     with lab_with(before=HEEDING_HANGUPS) as (lab, _):
         lab.send_signal(signal.SIGHUP)
@@ -280,6 +284,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (1, f"The lab failed: {folder}: {told}\n", "")
 
 
+@pytest.mark.slow
 def test_a_folder_is_used_again(tmp_path):
     """Whoever trusts its root goes on trusting."""
     roots = set()

@@ -114,6 +114,7 @@ def test_what_comes_right_behind_the_handshake_is_read(context, version, step):
     assert engine.is_peer_done
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=5), st.data())
 def test_both_directions_are_whole(context, sizes, data):

@@ -65,6 +65,7 @@ def test_a_cache_of_prefetch_is_a_file(tmp_path):
     made = data(tmp_path, head="Listen 443\nSSLStaplingCache shmcb:logs/s(65536)\n", profile="prefetch")
     assert made["stapling"]["cache"] == f"shmcb:{tmp_path}/logs/s(65536)"
 
+
 def test_a_cache_of_redis_is_shared_when_responses_are_fetched_ahead(tmp_path):
     """Word for word; in Apache's profiles, which are a stand-in for one machine, it is told to be unlike Apache."""
     line = 'SSLStaplingCache "redis:one.example:7000,two.example"\n'
