@@ -37,9 +37,8 @@ def write(run: Path, output: Path) -> None:
         about = dict(csv.reader(file))
     results = output / "results"
     results.mkdir(parents=True, exist_ok=True)
-    for old in [*results.glob("*.csv"), *results.glob("*.svg")]:
-        old.unlink()
     for path in files.values():
+        (results / path.name).unlink(missing_ok=True)  # of an earlier run that had more parts
         if path.exists():
             shutil.copy(path, results)
     for name, drawing in drawings(parts).items():
