@@ -23,6 +23,7 @@ from proxy.keeper.asker import Asker
 from proxy.keeper.lanes import Lanes
 from proxy.keeper.reporter import Observer, Reporter
 from proxy.keeper.shelf import Shelf
+from proxy.keeper.silence import Silence
 from proxy.keeper.turns import Turns
 from proxy.keeper.watched import Trouble, Watched
 from proxy.log import about
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
     from proxy.staplefile import Proved
 
 LONGEST_NAP_S = 60.0
-SILENT_S = 60.0
-"""After a question that got no answer in time, who has another responder asks that one first for so long."""
 _TAKEN_OVER_AT_ONCE = 64
 """Verifications of stored responses in a row, about 20 ms, before anything else gets its turn."""
 _QUEUED_AT_ONCE = 1_000
@@ -91,8 +90,7 @@ class Refresher:
         self._heap: list[tuple[float, CacheKey]] = []
         self._over: set[CacheKey] = set()
         """Of certificates that have expired: nothing is asked, unless the clock proves wrong."""
-        self._silent_until_s: dict[str, float] = {}
-        """Lanes that gave no answer in time, and until when whoever has another responder asks that one first."""
+        self._silence = Silence(clock)
         self._unasked: set[CacheKey] = set()
         """Those without a staple at the start whose first round is not over."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -249,31 +247,10 @@ class Refresher:
 
     def _queue(self, watched: Watched) -> None:
         if not watched.round:
-            self._prefer_one_that_answers(watched)
+            self._silence.prefer_another(watched)
         lane = responder_address(watched.url(len(watched.round)))
         self._lanes.enter(lane, watched.identity.cache_key, urgent=watched.held(self._now()) is None)
         self._woken.set()
-
-    def _prefer_one_that_answers(self, watched: Watched) -> None:
-        """Begin with the first responder that is not known to be silent; none: as it was."""
-        urls = watched.certificate.responder_urls
-        for number in range(len(urls)):
-            if not self._is_silent(responder_address(watched.url(number))):
-                watched.working = (watched.working + number) % len(urls)
-                return
-
-    def _is_silent(self, lane: str) -> bool:
-        # A clock that was set back leaves nobody silent for longer.
-        return 0 < self._silent_until_s.get(lane, 0.0) - self._clock() <= SILENT_S
-
-    def _is_better_asked_elsewhere(self, watched: Watched, lane: str) -> bool:
-        """Whether it waited at one that proved silent meanwhile, and another one may answer.
-
-        Else all who wait there would wait for one deadline after the other, and lose what they hold.
-        """
-        if watched.round or not self._is_silent(lane):
-            return False
-        return any(not self._is_silent(responder_address(url)) for url in watched.certificate.responder_urls)
 
     def _schedule(self, watched: Watched, due: datetime) -> None:
         watched.due_s = due.timestamp()
@@ -286,7 +263,7 @@ class Refresher:
     async def _attempt(self, watched: Watched, lane: str) -> None:
         """Ask one responder, then queue at the next one or schedule the next round, whatever happened."""
         try:
-            if self._is_better_asked_elsewhere(watched, lane):
+            if self._silence.is_better_asked_elsewhere(watched, lane):
                 due = None
             else:
                 due = await self._turns.begin(watched) if self._turns and not watched.round else None
@@ -314,9 +291,9 @@ class Refresher:
         except (StapleRejected, FetchFailed) as error:
             self._observer.asked(lane, error.reason, time.monotonic() - begun_s)
             if error.reason is FetchReason.TIMEOUT:
-                self._silent_until_s[lane] = self._clock() + SILENT_S
+                self._silence.begins(lane)
             elif error.reason is not FetchReason.NO_ISSUER:  # then it was not asked
-                self._silent_until_s.pop(lane, None)
+                self._silence.ends(lane)
             watched.round = (*watched.round, Trouble(url, error.reason, error.detail))
             if isinstance(error, FetchFailed):
                 watched.retry_after_s = max(watched.retry_after_s or 0, error.retry_after_s or 0) or None
@@ -331,7 +308,7 @@ class Refresher:
                 await self._turns.failed(watched, (due - self._now()).total_seconds())
             return due
         self._observer.asked(lane, answer.outcome, time.monotonic() - begun_s)
-        self._silent_until_s.pop(lane, None)
+        self._silence.ends(lane)
         watched.working = (watched.working + number) % len(watched.certificate.responder_urls)
         watched.failures, watched.troubles = 0, ()
         watched.successes += 1
