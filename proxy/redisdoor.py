@@ -15,13 +15,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from proxy.settings.caching import RedisServers
+    from proxy.settings.caching import RedisServers, RedisStapling
     from proxy.settings.model import StaplingSettings
 
 PASSWORD_VARIABLE = "STAPLEPROXY_REDIS_PASSWORD"  # noqa: S105  the name, not the word
+SENTINEL_PASSWORD_VARIABLE = "STAPLEPROXY_SENTINEL_PASSWORD"  # noqa: S105  likewise
 _MAX_PASSWORD_BYTES = 4_096
-_MAX_CA_BYTES = 1_048_576
+_MAX_PEM_BYTES = 1_048_576
 _WHERE = "stapling.redis"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who comes in, and by which word."""
+
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +39,10 @@ class RedisDoor:
 
     servers: RedisServers
     key_prefix: str
-    username: str | None
-    password: str | None = field(repr=False)
-    ca_pem: str | None = field(repr=False)
-    """None: those that this machine trusts."""
+    credentials: Credentials
+    sentinel_credentials: Credentials
+    tls: ssl.SSLContext | None
+    """What verifies the server, and has the key for it; None: without TLS."""
     sentinel_master: str | None
     is_cluster: bool
     timeout_s: float
@@ -43,43 +52,76 @@ def read_door(settings: StaplingSettings, environment: Mapping[str, str]) -> Red
     """Read the files that are named; None: nothing is shared. ConfigError has all mistakes."""
     if not is_redis(settings.cache):
         return None
-    redis = settings.redis
-    problems = [*_problems(redis.password_file, redis.ca_file)]
+    redis, servers = settings.redis, parse_redis(settings.cache)
+    problems = [*_problems(redis)]
     if problems:
         raise ConfigError(*problems)
     return RedisDoor(
-        parse_redis(settings.cache),
+        servers,
         redis.key_prefix,
-        redis.username,
-        redis.password_file.read_text().strip("\r\n")
-        if redis.password_file
-        else environment.get(PASSWORD_VARIABLE) or None,
-        redis.ca_file.read_text() if redis.ca_file else None,
+        Credentials(redis.username, _password(redis.password_file, environment.get(PASSWORD_VARIABLE))),
+        Credentials(
+            redis.sentinel_username,
+            _password(redis.sentinel_password_file, environment.get(SENTINEL_PASSWORD_VARIABLE)),
+        ),
+        _context(redis) if servers.is_tls else None,
         redis.sentinel_master,
         redis.cluster,
         redis.timeout_s,
     )
 
 
-def _problems(password: Path | None, ca: Path | None) -> Iterator[Problem]:
+def _password(file: Path | None, otherwise: str | None) -> str | None:
+    return file.read_text().strip("\r\n") if file else otherwise or None
+
+
+def _context(redis: RedisStapling) -> ssl.SSLContext:
+    # It verifies, certificate and name: that is what such a context is for.
+    context = ssl.create_default_context(cadata=redis.ca_file.read_text() if redis.ca_file else None)
+    if redis.client_certificate and redis.client_key:
+        # Without the empty word OpenSSL would ask for one at the terminal.
+        context.load_cert_chain(redis.client_certificate, redis.client_key, password="")
+    return context
+
+
+def _problems(redis: RedisStapling) -> Iterator[Problem]:
     if importlib.util.find_spec("redis") is None:
         what = "redis needs the Python package of that name: pip install redis, or install stapleproxy[redis]"
         yield Problem("stapling.cache", what)
-    if password:
-        yield from _unreadable(f"{_WHERE}.password_file", password, _MAX_PASSWORD_BYTES)
-        exposed = exposure(password, "the password")
-        if exposed and exposed.is_refused:
-            yield Problem(f"{_WHERE}.password_file", exposed.what)
-    if ca and not (told := [*_unreadable(f"{_WHERE}.ca_file", ca, _MAX_CA_BYTES)]):
-        try:
-            ssl.create_default_context(cadata=ca.read_text())
-        except (ssl.SSLError, ValueError):
-            yield Problem(f"{_WHERE}.ca_file", f"{ca}: it holds no certificates in PEM")
-    elif ca:
-        yield from told
+    for name in ("password_file", "sentinel_password_file"):
+        yield from _unfit(name, getattr(redis, name), _MAX_PASSWORD_BYTES, holds="the password")
+    told = [
+        *_unfit("ca_file", redis.ca_file, _MAX_PEM_BYTES),
+        *_unfit("client_certificate", redis.client_certificate, _MAX_PEM_BYTES),
+        *_unfit("client_key", redis.client_key, _MAX_PEM_BYTES, holds="the private key"),
+    ]
+    yield from told
+    if bool(redis.client_certificate) != bool(redis.client_key):
+        has, lacks = ("client_certificate", "client_key")[:: 1 if redis.client_certificate else -1]
+        yield Problem(f"{_WHERE}.{has}", f"{lacks} is needed with it")
+    elif not told:
+        yield from _tls_problems(redis)
 
 
-def _unreadable(where: str, path: Path, max_bytes: int) -> Iterator[Problem]:
+def _tls_problems(redis: RedisStapling) -> Iterator[Problem]:
+    try:
+        _context(redis.model_copy(update={"client_certificate": None}))
+    except (ssl.SSLError, ValueError):
+        yield Problem(f"{_WHERE}.ca_file", f"{redis.ca_file}: it holds no certificates in PEM")
+        return
+    try:
+        _context(redis)
+    except (ssl.SSLError, ValueError) as error:
+        why = (getattr(error, "reason", None) or "they are no PEM").replace("_", " ").lower()
+        what = f"{redis.client_certificate} and {redis.client_key} are no certificate with its key: {why}"
+        yield Problem(f"{_WHERE}.client_certificate", what)
+
+
+def _unfit(name: str, path: Path | None, max_bytes: int, *, holds: str = "") -> Iterator[Problem]:
+    """Say what is wrong with a file; `holds`: the secret in it, for words."""
+    where = f"{_WHERE}.{name}"
+    if path is None:
+        return
     try:
         if not path.is_file():
             yield Problem(where, f"{path}: there is no such file")
@@ -90,3 +132,6 @@ def _unreadable(where: str, path: Path, max_bytes: int) -> Iterator[Problem]:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is no text"
         yield Problem(where, f"cannot read {path}: {why}")
+    exposed = exposure(path, holds) if holds else None
+    if exposed and exposed.is_refused:
+        yield Problem(where, exposed.what)

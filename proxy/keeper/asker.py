@@ -62,18 +62,23 @@ class Asker:
 
     async def ask(self, watched: Watched, url: str) -> Answer:
         """Ask the responder at `url`; raises FetchFailed or StapleRejected, and what is held stays as it is."""
-        if watched.issuer is None:
-            if self._find_issuer is None:
-                raise FetchFailed(FetchReason.PROTOCOL, "the issuer's certificate is not known")
-            watched.issuer = await self._find_issuer(watched.identity)
+        issuer = await self.learn_issuer(watched)
         nonce = secrets.token_bytes(NONCE_BYTES) if self._with_nonce else None
-        request = build_request(watched.identity.leaf, watched.issuer, nonce)
+        request = build_request(watched.identity.leaf, issuer, nonce)
         fetched = await self._fetcher.fetch(url, request, etag=self._tag(watched, url))
         if fetched.body is None:
             return self._not_modified(watched, fetched)
         staple = self._shelf.offer(watched, fetched.body, self._now(), nonce=nonce)
         watched.etag = (url, fetched.etag) if fetched.etag and watched.newest is staple else None
         return Answer(staple, fetched.max_age_s, FETCHED)
+
+    async def learn_issuer(self, watched: Watched) -> x509.Certificate:
+        """Give the issuer, found if need be; raises FetchFailed."""
+        if watched.issuer is None:
+            if self._find_issuer is None:
+                raise FetchFailed(FetchReason.PROTOCOL, "the issuer's certificate is not known")
+            watched.issuer = await self._find_issuer(watched.identity)
+        return watched.issuer
 
     def _tag(self, watched: Watched, url: str) -> str | None:
         """The tag of what is held, if this very responder gave it to the same question: else the whole must come."""

@@ -81,10 +81,13 @@ class Refresher:
         self._clock = clock
         self._jitter = jitter
         self._shelf = Shelf(cache, Rules.from_settings(settings), log, proved)
-        self._turns = (
-            Turns(sharing, self, self._shelf, self._reporter, self._pace, self._now, jitter) if sharing else None
-        )
         self._asker = Asker(fetcher, self._shelf, find_issuer, self._now, with_nonce=settings.nonce)
+        timeout_s = settings.fetch_timeout_s
+        self._turns = (
+            Turns(sharing, self, self._asker, self._shelf, self._reporter, self._pace, timeout_s, self._now, jitter)
+            if sharing
+            else None
+        )
         self._watched = {each.identity.cache_key: Watched(each, each.identity.issuer) for each in certificates}
         self._lanes = Lanes(settings.max_fetches_per_responder, settings.max_fetches_per_responder_per_second)
         self._heap: list[tuple[float, CacheKey]] = []

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
-from proxy.errors import Reason, StapleRejected
-from proxy.keeper.fleet.decide import Alone, Found, InVain, Ours, Theirs, alone_pause_s, wait_s
+from proxy.errors import FetchFailed, Reason, StapleRejected
+from proxy.keeper.fleet.decide import Alone, Found, InVain, Ours, Theirs, alone_pause_s, patience_s, wait_s
 from proxy.keeper.lanes import Lanes
-from proxy.keeper.watched import Trouble
+from proxy.keeper.watched import EXPIRING_LIFE, Trouble
 from proxy.ocsp import policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
+
+    from cryptography import x509
 
     from proxy.identity import CacheKey
     from proxy.keeper.fleet.decide import Turn
@@ -27,6 +30,13 @@ ASKED_IN_VAIN = "asked-in-vain"
 _LANE = "fleet"
 _LOOKS_AT_ONCE = 8
 _LOOKS_PER_S = 2_000
+
+
+class Learning(Protocol):
+    """What is asked of the asker."""
+
+    async def learn_issuer(self, watched: Watched) -> x509.Certificate:
+        """Give the issuer, found if need be; raises FetchFailed."""
 
 
 class Scheduling(Protocol):
@@ -46,22 +56,28 @@ class Turns:
         self,
         sharing: Sharing,
         scheduling: Scheduling,
+        learning: Learning,
         shelf: Shelf,
         reporter: Reporter,
         pace: Pace,
+        fetch_timeout_s: float,
         now: Callable[[], datetime],
         jitter: Callable[[], float],
     ) -> None:
         self._sharing = sharing
         self._scheduling = scheduling
+        self._learning = learning
         self._shelf = shelf
         self._reporter = reporter
         self._pace = pace
+        self._fetch_timeout_s = fetch_timeout_s
         self._now = now
         self._jitter = jitter
         self._looks = Lanes(_LOOKS_AT_ONCE, _LOOKS_PER_S)
         self._alone: set[CacheKey] = set()
         """Those whose round goes on without the fleet, after a pause."""
+        self._waited_s: dict[CacheKey, float] = {}
+        """For others' locks, in the round under way."""
         self._let_pass: set[CacheKey] = set()
         """Those for which another one's failure has counted: the next time it does not."""
         self._settled: dict[CacheKey, datetime] = {}
@@ -96,6 +112,9 @@ class Turns:
         if settled := self._settled.pop(watched.identity.cache_key, None):
             return settled
         turn = await self._sharing.begin(watched, insists=self._insists(watched))
+        if isinstance(turn, Found) and watched.issuer is None:  # found here, and not by a look, since this may wait
+            with contextlib.suppress(FetchFailed):
+                await self._learning.learn_issuer(watched)
         due = self._act_on(watched, turn)
         if due is None and isinstance(turn, Found):  # it was refused, or is due again: it counts as absent now
             turn = await self._sharing.begin(watched, insists=self._insists(watched))
@@ -115,7 +134,9 @@ class Turns:
     def take(self, watched: Watched, found: Found) -> datetime | None:
         """Prove and keep what another machine has fetched; None: it is of no use, or is due again."""
         sharing, before, now = self._sharing, watched.newest, self._now()
-        if watched.issuer is None:  # who finds it can prove the next one
+        if watched.issuer is None:
+            return None
+        if before and int(before.this_update.timestamp()) == found.head.this_update_s and self._is_ending(watched):
             return None
         try:
             staple = self._shelf.offer(watched, found.der, now)
@@ -149,22 +170,38 @@ class Turns:
 
     def ended(self, watched: Watched) -> None:
         """Forget what belongs to a round that is over."""
-        self._alone.discard(watched.identity.cache_key)
-        self._settled.pop(watched.identity.cache_key, None)
+        key = watched.identity.cache_key
+        self._alone.discard(key)
+        self._waited_s.pop(key, None)
+        self._settled.pop(key, None)
 
     def _insists(self, watched: Watched) -> bool:
-        return watched.identity.cache_key in self._let_pass
+        return watched.identity.cache_key in self._let_pass or self._is_ending(watched)
+
+    def _is_ending(self, watched: Watched) -> bool:
+        """Near the end of what is held nobody's word counts that there is nothing newer: it may be a lie."""
+        now = self._now()
+        held = watched.held(now)
+        return held is not None and held.serve_until - now <= (held.serve_until - held.this_update) * EXPIRING_LIFE
+
+    def _is_patient(self, watched: Watched) -> bool:
+        longest_s = patience_s(len(watched.certificate.responder_urls), self._fetch_timeout_s)
+        return self._waited_s.get(watched.identity.cache_key, 0.0) <= longest_s
 
     def _act_on(self, watched: Watched, turn: Turn) -> datetime | None:
         key, now = watched.identity.cache_key, self._now()
         # Not if the lock was got: then what was announced is known, and it is to be asked for all the same.
         if not isinstance(turn, (Found, Ours)) and (settled := self._settled.pop(key, None)):
             return settled
+        if isinstance(turn, Theirs) and not self._is_patient(watched):
+            turn = Alone()
         match turn:
             case Found():
                 return self.take(watched, turn)
             case Theirs(left_s):
-                return now + timedelta(seconds=wait_s(left_s, self._jitter()))
+                pause_s = wait_s(left_s, self._jitter())
+                self._waited_s[key] = self._waited_s.get(key, 0.0) + pause_s
+                return now + timedelta(seconds=pause_s)
             case InVain():
                 self._let_pass.add(key)
                 what = "another machine of the fleet has asked in vain a moment ago"

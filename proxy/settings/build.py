@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from proxy.accesslog.formats import STDOUT
 from proxy.cache.layout import parse_argument
 from proxy.errors import ConfigError, Problem
-from proxy.settings.caching import is_redis
+from proxy.settings.caching import REDIS_FILES, is_redis
 from proxy.settings.model import CertificateFiles, IssuerStapling, Settings, Site, TlsSettings
 from proxy.settings.values import NOT_REPEATED
 
@@ -263,7 +263,7 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     local = f"shmcb:{folder / cache.path}({cache.size_bytes})" if cache.path else stapling.local_cache
     if is_redis(stapling.cache):
         redis = stapling.redis
-        files = {"password_file": redis.password_file, "ca_file": redis.ca_file}
+        files = {name: getattr(redis, name) for name in REDIS_FILES}
         changed = {"local_cache": local, **{name: file and folder / file for name, file in files.items()}}
         stapling = stapling.model_copy(update={"redis": redis.model_copy(update=changed)})
     else:

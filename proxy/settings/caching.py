@@ -15,6 +15,8 @@ from proxy.settings.values import NOT_REPEATED, FileName, Flag, Number, host_por
 REDIS_PORT = 6379
 SENTINEL_PORT = 26_379
 MAX_SERVERS = 64
+REDIS_FILES = ("password_file", "ca_file", "client_certificate", "client_key", "sentinel_password_file")
+"""Those of `RedisStapling` that are named from the configuration's folder."""
 _FORM = "redis:HOST[:PORT],HOST[:PORT] or redis://HOST[:PORT][/DATABASE], rediss:// for TLS"
 _PROVIDER = re.compile(r"[A-Za-z0-9_-]{1,20}(:|\Z)")
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./()-]{1,60}")
@@ -126,10 +128,22 @@ class RedisStapling(Model):
         "STAPLEPROXY_REDIS_PASSWORD, if it is there",
     )
     ca_file: FileName | None = Field(
-        None, description="PEM: CAs that vouch for a rediss:// server, besides those that this machine trusts"
+        None, description="PEM: CAs that vouch for a rediss:// server; unset: those that this machine trusts"
     )
+    client_certificate: FileName | None = Field(
+        None, description="PEM: the certificate that this machine shows to a rediss:// server, with its intermediates"
+    )
+    client_key: FileName | None = Field(None, description="PEM: its private key, without a passphrase")
     sentinel_master: str | None = Field(
         None, min_length=1, description="the servers named are Sentinels, and this is the name of what they watch"
+    )
+    sentinel_username: str | None = Field(
+        None, min_length=1, description="user on the Sentinels (ACL); unset: their default user"
+    )
+    sentinel_password_file: FileName | None = Field(
+        None,
+        description="file with the Sentinels' password; unset: the environment's STAPLEPROXY_SENTINEL_PASSWORD, if it "
+        "is there",
     )
     cluster: Flag = Field(False, description="the servers named are some nodes of a Redis Cluster")
     timeout_s: Number = Field(
@@ -157,6 +171,13 @@ def redis_contradictions(cache: str, redis: RedisStapling, *, profile: str, nonc
         found.append(("stapling.nonce", what))
     if redis.ca_file and not servers.is_tls:
         found.append(("stapling.redis.ca_file", "without TLS nobody is vouched for: write rediss:// in stapling.cache"))
+    if redis.client_certificate and not servers.is_tls:
+        what = "without TLS no certificate is shown: write rediss:// in stapling.cache"
+        found.append(("stapling.redis.client_certificate", what))
+    if not redis.sentinel_master:
+        what = "there are no Sentinels without stapling.redis.sentinel_master"
+        names = ("sentinel_username", "sentinel_password_file")
+        found += [(f"stapling.redis.{name}", what) for name in names if getattr(redis, name)]
     if redis.cluster and servers.database:
         found.append(("stapling.cache", "a Redis Cluster has no databases: leave out what follows the host"))
     return found

@@ -43,6 +43,10 @@ class RedisServer:
         done = self._cli("-x", "SET", key, stdin=value)
         assert done.stdout == b"OK\n", done
 
+    def publish(self, channel: str, message: bytes) -> bytes:
+        """Announce bytes, whatever they are; how many have heard it."""
+        return self._cli("-x", "PUBLISH", channel, stdin=message).stdout
+
     def _cli(self, *arguments: str | bytes, stdin: bytes = b"") -> subprocess.CompletedProcess:
         command = ["redis-cli", "-p", str(self.port), *self.credentials, *arguments]
         return subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=20)

@@ -138,7 +138,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def refresher(
-        self, *certificates: StapledCertificate, sharing: Sharing | None = None
+        self, *certificates: StapledCertificate, sharing: Sharing | None = None, find_issuer=None
     ) -> AsyncIterator[Refresher]:
         async with Fetcher(self.settings) as fetcher:
             yield Refresher(
@@ -146,6 +146,7 @@ class World:
                 self.settings,
                 self.cache,
                 fetcher=fetcher,
+                find_issuer=find_issuer,
                 sharing=sharing,
                 observer=self.heard,
                 log=logging.getLogger("stapleproxy.keeper"),

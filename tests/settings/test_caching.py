@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from ocsp.pki import CA, issue
 from toml_file import load
 
 from proxy.errors import ConfigError
-from proxy.redisdoor import PASSWORD_VARIABLE, read_door
-from proxy.settings.caching import RedisServers, parse_redis
+from proxy.redisdoor import PASSWORD_VARIABLE, SENTINEL_PASSWORD_VARIABLE, Credentials, read_door
+from proxy.settings.caching import RedisServers, RedisStapling, parse_redis, redis_contradictions
 from proxy.settings.model import StaplingSettings
 
 SITE = '\n[[site]]\nupstream = "http://127.0.0.1:8000"\n[[site.certificate]]\nchain = "chain.pem"\nkey = "key.pem"\n'
@@ -84,11 +86,11 @@ def door(tmp_path, *, mode=0o600, text="hidden\n", environment=None, **redis):
 
 def test_the_password_is_from_a_file_or_the_environment(tmp_path):
     """The file goes before; its line end does not count; nobody sees it where the rest is shown."""
-    assert door(tmp_path, environment={PASSWORD_VARIABLE: "other"}).password == "hidden"
+    assert door(tmp_path, environment={PASSWORD_VARIABLE: "other"}).credentials.password == "hidden"
     assert "hidden" not in repr(door(tmp_path))
     of_environment = read_door(StaplingSettings(cache="redis:a"), {PASSWORD_VARIABLE: "other"})
-    assert of_environment.password == "other"
-    assert read_door(StaplingSettings(cache="redis:a"), {}).password is None
+    assert of_environment.credentials.password == "other"
+    assert read_door(StaplingSettings(cache="redis:a"), {}).credentials.password is None
     assert read_door(StaplingSettings(), {PASSWORD_VARIABLE: "other"}) is None
 
 
@@ -114,3 +116,57 @@ def test_without_the_package_one_sentence_says_so(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install redis, or install stapleproxy\[redis\]"):
         read_door(StaplingSettings(cache="redis:a"), {})
+
+
+@pytest.mark.parametrize(
+    ("redis", "where", "what"),
+    [
+        ({"client_certificate": "chain.pem"}, "client_certificate", "client_key is needed"),
+        ({"client_key": "key.pem"}, "client_key", "client_certificate is needed"),
+        ({"client_certificate": "chain.pem", "client_key": "other.pem"}, "client_certificate", "key values mismatch"),
+        ({"client_certificate": "key.pem", "client_key": "key.pem"}, "client_certificate", "no certificate with its"),
+        ({"client_certificate": "chain.pem", "client_key": "open.pem"}, "client_key", "chmod"),
+        ({"ca_file": "key.pem"}, "ca_file", "no certificates"),
+    ],
+)
+def test_what_tls_needs_is_tried_before_anything_runs(tmp_path, redis, where, what):
+    """A certificate that is not that of the key, or a key that all may read, is told by the file's name."""
+    for name, party in (("key", CA), ("other", issue("x.example", CA)), ("open", CA)):
+        (tmp_path / f"{name}.pem").write_bytes(
+            party.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        )
+        (tmp_path / f"{name}.pem").chmod(0o644 if name == "open" else 0o600)
+    (tmp_path / "chain.pem").write_bytes(CA.cert.public_bytes(Encoding.PEM))
+    files = {name: tmp_path / file for name, file in redis.items()}
+    with pytest.raises(ConfigError) as caught:
+        read_door(StaplingSettings(cache="rediss://a", redis=files), {})
+    (problem,) = caught.value.problems
+    assert problem.where == f"stapling.redis.{where}"
+    assert what in problem.what
+
+
+def test_the_sentinels_have_a_password_of_their_own(tmp_path):
+    path = tmp_path / "password"
+    path.write_text("hidden\n")
+    path.chmod(0o600)
+    redis = {"sentinel_master": "m", "sentinel_username": "u", "sentinel_password_file": path}
+    found = read_door(StaplingSettings(cache="redis:a", redis=redis), {PASSWORD_VARIABLE: "other"})
+    assert (found.credentials, found.sentinel_credentials) == (Credentials(None, "other"), Credentials("u", "hidden"))
+    found = read_door(StaplingSettings(cache="redis:a"), {SENTINEL_PASSWORD_VARIABLE: "of-the-sentinels"})
+    assert found.sentinel_credentials.password == "of-the-sentinels"
+    assert "hidden" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("cache", "redis", "where"),
+    [
+        ("redis:a", {"ca_file": "x"}, "ca_file"),
+        ("redis:a", {"client_certificate": "x"}, "client_certificate"),
+        ("redis:a", {"sentinel_username": "x"}, "sentinel_username"),
+        ("redis:a", {"sentinel_password_file": "x"}, "sentinel_password_file"),
+    ],
+)
+def test_what_would_be_of_no_use_is_a_mistake(cache, redis, where):
+    """Without TLS nobody is vouched for, without Sentinels nobody asks for their password."""
+    found = redis_contradictions(cache, RedisStapling(**redis), profile="prefetch", nonce=False)
+    assert [place for place, _ in found] == [f"stapling.redis.{where}"]

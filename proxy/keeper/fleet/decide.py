@@ -5,13 +5,16 @@ The life of a certificate that is due:
 1. *Look*: what the server has is newer than what is held → `Found`, it is taken, and this round is over. Somebody asks
    just now → `Theirs`, look again when that may be over; the announcement will come before. Somebody has asked in vain
    a moment ago → `InVain`, it counts as an own failure, but not twice in a row: one machine with a wrong clock, or
-   without a way to the responder, would else fail for all. Else `Free`: it waits for its turn at the responder.
+   without a way to the responder, would else fail for all. Else `Free`: it waits for its turn at the responder. Who
+   *insists* hears neither that another one has asked in vain nor that it got the same again: near the end of what is
+   held each machine sees for itself, one after the other.
 2. *Begin*, when its turn has come: the same look, and in the same step the lock → `Ours`.
 3. The responder is asked; the lock is extended meanwhile, for a bounded time.
 4. *End*: the response is stored unless the server has a newer one, announced, and the lock released, in one step. Where
    nothing came, the lock stays for a moment as a sign of it.
 
-The server is away → `Alone`: each machine asks by itself, after a pause drawn by each for itself.
+The server is away → `Alone`: each machine asks by itself, after a pause drawn by each for itself. So it is where a lock
+was waited for longer than its holder can need: somebody else has put it there.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ IN_VAIN_MAX_S = 10.0
 """So long one failure counts for all: a machine whose own way to the responder is broken holds nobody up for longer."""
 WAIT_SPREAD_S = 1.0
 """Those who wait for one lock do not come back together."""
+WAIT_LEAST_S = 0.2
 
 ALONE_MAX_S = 300.0
 ALONE_PART = 0.25
@@ -121,7 +125,8 @@ def turn_of(word: bytes, left_ms: int) -> Turn:
         case b"ours":
             return Ours()
         case b"theirs":
-            return Theirs(min(max(left_ms / 1000, 0.0), LOCK_LIFE_S))
+            # Without an end it is none of ours.
+            return Theirs(LOCK_LIFE_S if left_ms < 0 else min(left_ms / 1000, LOCK_LIFE_S))
         case b"in-vain":
             return InVain()
     raise ValueError(f"the server's script said {word!r}")
@@ -129,7 +134,7 @@ def turn_of(word: bytes, left_ms: int) -> Turn:
 
 def wait_s(left_s: float, jitter: float) -> float:
     """How long to leave a certificate alone for which somebody else asks."""
-    return left_s + WAIT_SPREAD_S * jitter
+    return max(left_s, WAIT_LEAST_S) + WAIT_SPREAD_S * jitter
 
 
 def alone_pause_s(remaining_s: float | None, jitter: float) -> float:
@@ -147,6 +152,11 @@ def retry_s(failures: int, jitter: float) -> float:
 def hold_s(responders: int, fetch_timeout_s: float) -> float:
     """For how long a lock may be extended: each responder once, with some time in the queue of each."""
     return responders * (fetch_timeout_s + LOCK_LIFE_S)
+
+
+def patience_s(responders: int, fetch_timeout_s: float) -> float:
+    """For how long in all a lock is waited for in one round: as long as it may be extended, and its life."""
+    return hold_s(responders, fetch_timeout_s) + LOCK_LIFE_S
 
 
 def poll_interval_s(certificates: int, per_s: float = POLL_PER_S, least_s: float = POLL_LEAST_S) -> float:

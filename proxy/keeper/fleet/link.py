@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from proxy.keeper.fleet import decide
-from proxy.keeper.fleet.server import FleetTrouble
+from proxy.keeper.fleet.trouble import FleetTrouble
 from proxy.keeper.status import FleetServer
 from proxy.log import about
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from proxy.keeper.fleet.server import Names, Server
+    from proxy.keeper.fleet.server import Server
+
+T = TypeVar("T")
 
 _LISTEN_S = 0.5
 """So soon a failed operation is noticed by the loop that listens."""
@@ -38,24 +40,22 @@ class Link:
         self._server = server
         self._jitter = jitter
 
-    async def run(self, script: str, names: Names, *arguments: str | bytes | int) -> object | None:
-        """Run a script; None: the server is away."""
-        if not self.state.is_up:
-            return None
-        self.operations += 1
-        try:
-            return await self._server.run(script, names, *arguments)
-        except FleetTrouble as trouble:
-            self._went(trouble)
-            return None
+    async def run(
+        self, script: str, read: Callable[[object], T], key: bytes, *arguments: str | bytes | int
+    ) -> T | None:
+        """Run a script for a certificate, and read what it says; None: the server is away."""
+        return await self._unless_away(lambda: self._server.run(script, read, key, *arguments))
 
-    async def head(self, names: Names) -> bytes | None:
-        """Give the first bytes of a value; None: the server is away."""
+    async def head(self, key: bytes) -> bytes | None:
+        """Give the first bytes of a certificate's value; None: the server is away."""
+        return await self._unless_away(lambda: self._server.head(key))
+
+    async def _unless_away(self, operation: Callable[[], Awaitable[T]]) -> T | None:
         if not self.state.is_up:
             return None
         self.operations += 1
         try:
-            return await self._server.head(names)
+            return await operation()
         except FleetTrouble as trouble:
             self._went(trouble)
             return None

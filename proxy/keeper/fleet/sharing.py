@@ -18,7 +18,7 @@ class Sharing(Protocol):
         """Of the server, for people."""
 
     async def look(self, watched: Watched, *, insists: bool) -> Turn:
-        """Look what the others have and do; `insists`: though one of them has just asked in vain."""
+        """Look what the others have and do; `insists`: though one has just asked in vain, or got the same again."""
 
     async def begin(self, watched: Watched, *, insists: bool) -> Turn:
         """Look again, and take the lock if nobody has it."""

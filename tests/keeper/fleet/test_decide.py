@@ -20,7 +20,7 @@ OLD, SAME, NEW = Head(100, 5), Head(100, 9), Head(200, 1)
         (b"free", 0, Free()),
         (b"ours", 0, Ours()),
         (b"theirs", 1500, Theirs(1.5)),
-        (b"theirs", -1, Theirs(0.0)),  # a lock without end: somebody's hand
+        (b"theirs", -1, Theirs(decide.LOCK_LIFE_S)),  # a lock without end: somebody's hand
         (b"theirs", 10**9, Theirs(decide.LOCK_LIFE_S)),
         (b"in-vain", 10, InVain()),
     ],
@@ -49,7 +49,8 @@ def test_who_gives_and_who_takes(mine, theirs, expected):
 @given(st.floats(0, decide.LOCK_LIFE_S), JITTER)
 def test_a_lock_is_waited_for_as_long_as_it_may_live(left_s, jitter):
     """Not less, or it would be looked at in vain; not much more, or a dead holder's certificate would wait."""
-    assert left_s <= decide.wait_s(left_s, jitter) <= left_s + decide.WAIT_SPREAD_S
+    longest_s = max(left_s, decide.WAIT_LEAST_S) + decide.WAIT_SPREAD_S
+    assert max(left_s, decide.WAIT_LEAST_S) <= decide.wait_s(left_s, jitter) <= longest_s
 
 
 @given(st.none() | st.floats(-10, 10**7), JITTER)
@@ -78,3 +79,7 @@ def test_the_poll_is_bounded_in_operations_and_in_time(certificates):
 def test_a_lock_may_be_held_for_all_responders_and_not_for_ever():
     assert decide.hold_s(1, 10) >= 10
     assert decide.hold_s(3, 10) == 3 * decide.hold_s(1, 10)
+
+
+def test_a_lock_is_waited_for_as_long_as_its_holder_may_need_and_not_for_ever():
+    assert decide.hold_s(2, 10) + decide.LOCK_LIFE_S <= decide.patience_s(2, 10) <= 2 * decide.hold_s(2, 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,7 +21,7 @@ from proxy.cache.segment import Segment
 from proxy.keeper.fleet.fleet import Fleet
 from proxy.keeper.fleet.server import Names
 from proxy.keeper.fleet.value import Head, encode
-from proxy.redisdoor import RedisDoor
+from proxy.redisdoor import Credentials, RedisDoor
 from proxy.settings.caching import parse_redis
 
 if TYPE_CHECKING:
@@ -31,8 +32,11 @@ VALUE, LOCK = Names.of(PREFIX, key(ONE)).value, Names.of(PREFIX, key(ONE)).lock
 
 
 def door(cache: str, **more) -> RedisDoor:
-    values = {"username": None, "password": None, "ca_pem": None, "sentinel_master": None, "is_cluster": False}
-    return RedisDoor(**{"servers": parse_redis(cache), "key_prefix": PREFIX, "timeout_s": 5, **values, **more})
+    nobody = Credentials()
+    values = {"credentials": nobody, "sentinel_credentials": nobody, "sentinel_master": None, "is_cluster": False}
+    servers = parse_redis(cache)
+    tls = ssl.create_default_context() if servers.is_tls else None
+    return RedisDoor(**{"servers": servers, "key_prefix": PREFIX, "timeout_s": 5, "tls": tls, **values, **more})
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +77,7 @@ class Member:
 
 
 @contextlib.asynccontextmanager
-async def member(server_door, *certificates, world=None, **settings):
+async def member(server_door, *certificates, world=None, find_issuer=None, **settings):
     """One machine that has warmed up and is at work; it has the time and the responder of `world`."""
     with contextlib.closing(Segment.create(CacheArgument("", 512_000))) as segment:
         own = World(segment, retry_min_interval_s=1, **settings)
@@ -81,7 +85,7 @@ async def member(server_door, *certificates, world=None, **settings):
             own.responder = world.responder
             own.moment = world.moment
         fleet = Fleet(server_door, own.settings, jitter=lambda: 0.0)
-        async with own.refresher(*certificates, sharing=fleet) as refresher:
+        async with own.refresher(*certificates, sharing=fleet, find_issuer=find_issuer) as refresher:
             living = asyncio.create_task(fleet.run(refresher.watched(), refresher))
             try:
                 await fleet.settled()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from keeper.fleet.test_fleet import PREFIX, Origin, door, member
 from keeper.responders import responder, until
 from keeper.world import ONE, TWO, stapled
 from lab.servers import openssl, require_peer
+
+from proxy.redisdoor import Credentials, RedisDoor, read_door
+from proxy.settings.model import StaplingSettings
 
 
 async def shares(place, *, certificates=(ONE, TWO)):
@@ -66,21 +70,44 @@ def certificates(tmp_path_factory) -> Path:
     return folder
 
 
-def test_tls_is_verified(certificates, tmp_path):
-    """By the CA that is named: without it, or under another name, there is no trust, and no sharing."""
+@pytest.fixture(scope="module")
+def over_tls(certificates, tmp_path_factory):
+    """A server that asks clients for their certificate too; its port."""
     port = free_port()
-    ca = (certificates / "ca.pem").read_text()
-    options = ["--tls-port", str(port), "--port", "0", "--tls-auth-clients", "no"]
+    options = ["--tls-port", str(port), "--port", "0", "--tls-auth-clients", "yes"]
     for name, file in (("cert", "server.pem"), ("key", "server.key"), ("ca-cert", "ca.pem")):
         options += [f"--tls-{name}-file", str(certificates / file)]
-    cli = ("--tls", "--cacert", str(certificates / "ca.pem"), "-h", "localhost")
-    with redis_server(tmp_path, *options, port=port, cli=cli):
-        asyncio.run(shares(door(f"rediss://localhost:{port}", ca_pem=ca)))
-        for where, trusted in ((f"rediss://localhost:{port}", None), (f"rediss://127.0.0.1:{port}", ca)):
-            reason, detail = asyncio.run(trouble(door(where, ca_pem=trusted)))
-            assert (reason, bool(detail)) == ("tls", True)
-        reason, _ = asyncio.run(trouble(door(f"redis://localhost:{port}")))
-        assert reason == "unreachable"
+    cli = ["--tls", "-h", "localhost"]
+    for name, file in (("cacert", "ca.pem"), ("cert", "server.pem"), ("key", "server.key")):
+        cli += [f"--{name}", str(certificates / file)]
+    with redis_server(tmp_path_factory.mktemp("redis"), *options, port=port, cli=tuple(cli)):
+        yield port
+
+
+def as_set(cache, **redis) -> RedisDoor:
+    """The door of a configuration."""
+    return read_door(StaplingSettings(cache=cache, redis={"key_prefix": PREFIX, "timeout_s": 5, **redis}), {})
+
+
+def test_tls_is_verified_by_both_sides(certificates, over_tls):
+    """The server by the CA that is named and by its own name; and by a certificate who comes."""
+    own = {"client_certificate": certificates / "server.pem", "client_key": certificates / "server.key"}
+    ca = {"ca_file": certificates / "ca.pem"}
+    asyncio.run(shares(as_set(f"rediss://localhost:{over_tls}", **ca, **own)))
+    for host, how in (("localhost", own), ("127.0.0.1", ca | own)):
+        reason, detail = asyncio.run(trouble(as_set(f"rediss://{host}:{over_tls}", **how)))
+        assert (reason, bool(detail)) == ("tls", True)
+    reason, _ = asyncio.run(trouble(as_set(f"rediss://localhost:{over_tls}", **ca)))
+    assert reason in {"tls", "unreachable"}  # by TLS 1.3 who comes has been let in when he hears of it
+    reason, _ = asyncio.run(trouble(door(f"redis://localhost:{over_tls}")))
+    assert reason == "unreachable"
+
+
+def test_a_ca_that_is_named_is_the_only_one(certificates):
+    """Not besides the hundreds that this machine trusts, as redis-py by itself would have it."""
+    context = as_set("rediss://h", ca_file=certificates / "ca.pem").tls
+    assert [dict(part[0] for part in each["subject"])["commonName"] for each in context.get_ca_certs()] == ["ca"]
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
 
 
 PAGE = Path(__file__).parents[3] / "docs" / "fleet.md"
@@ -94,9 +121,9 @@ def test_a_user_with_a_password_and_the_rights_that_are_needed(tmp_path):
         assert server.cli("ACL", "SETUSER", "staples", "on", ">hidden-word", *rights) == "OK"
         assert server.cli("ACL", "SETUSER", "default", "off") == "OK"
         place = f"redis://{server.address}"
-        asyncio.run(shares(door(place, username="staples", password="hidden-word")))
+        asyncio.run(shares(door(place, credentials=Credentials("staples", "hidden-word"))))
         for user, password in (("staples", "wrong-word"), (None, None)):
-            reason, detail = asyncio.run(trouble(door(place, username=user, password=password)))
+            reason, detail = asyncio.run(trouble(door(place, credentials=Credentials(user, password))))
             assert reason == "not-allowed", detail
             assert "word" not in detail.replace("password", "")
 
@@ -110,7 +137,7 @@ def test_a_number_of_a_database(tmp_path):
 
 def test_no_secret_is_told(tmp_path):
     """Not by what is printed of what holds it."""
-    assert "hidden-word" not in repr(door("redis:h", password="hidden-word"))
+    assert "hidden-word" not in repr(door("redis:h", credentials=Credentials(None, "hidden-word")))
 
 
 @pytest.mark.slow
@@ -133,13 +160,37 @@ def test_sentinels_say_where_the_master_is(tmp_path):
         assert reason in {"no-master", "unreachable"}
 
 
+@pytest.mark.slow
+def test_sentinels_and_servers_have_a_password_each(tmp_path):
+    """They are different ones; without the Sentinels' nobody says where the master is."""
+    with redis_server(
+        tmp_path / "one", "--requirepass", "of-the-master", cli=("--no-auth-warning", "-a", "of-the-master")
+    ) as one:
+        port = free_port()
+        conf = tmp_path / "sentinel.conf"
+        conf.write_text(
+            f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nrequirepass of-the-sentinel\n"
+            f"sentinel monitor mymaster 127.0.0.1 {one.port} 1\nsentinel auth-pass mymaster of-the-master\n"
+        )
+        way = {"sentinel_master": "mymaster", "credentials": Credentials(None, "of-the-master"), "timeout_s": 2}
+        with sentinel(conf, port, "-a", "of-the-sentinel") as asked:
+            wait_until(lambda: "flags\nmaster\n" in asked("SENTINEL", "MASTER", "mymaster"), what="a known master")
+            place = f"redis://127.0.0.1:{port}"
+            asyncio.run(shares(door(place, **way, sentinel_credentials=Credentials(None, "of-the-sentinel"))))
+            reason, detail = asyncio.run(trouble(door(place, **way)))
+            assert reason in {"no-master", "not-allowed"}
+            assert "of-the" not in detail
+
+
 @contextlib.contextmanager
-def sentinel(conf, port):
+def sentinel(conf, port, *credentials):
     require_peer("redis-server")
     process = subprocess.Popen(["redis-server", str(conf), "--sentinel"], stdout=subprocess.DEVNULL)
 
     def ask(*words):
-        done = subprocess.run(["redis-cli", "-p", str(port), *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["redis-cli", "-p", str(port), *credentials, *words], capture_output=True, text=True, check=False
+        )
         return done.stdout
 
     try:

@@ -1,0 +1,147 @@
+"""redis-py's clients, as they are used here: nothing tried twice, TLS by our own context, answers of bounded length.
+
+A few things are not to be had by their arguments: the classes of connection and parser. See where they are set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from redis._parsers import _AsyncRESP2Parser
+from redis.asyncio import Connection, ConnectionPool, Redis, SSLConnection
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, SentinelManagedSSLConnection
+from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse
+
+from proxy.settings.caching import REDIS_PORT, SENTINEL_PORT
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+    from proxy.redisdoor import Credentials, RedisDoor
+
+MAX_OPERATIONS = 16
+"""Under way at a time, each on a connection of its own; more wait, within their deadline."""
+MAX_ANSWER_BYTES = 4_194_304
+"""Of one answer or announcement: more than the longest response that settings allow, and than a cluster's plan."""
+_LINE_BYTES = 64
+"""What each line counts for at the least, since it becomes an object: a list of a million numbers is a long answer."""
+
+Address = tuple[str, int | None]
+Client = Redis | RedisCluster
+Closing = Callable[[], Coroutine[Any, Any, None]]
+
+
+class BoundedParser(_AsyncRESP2Parser):
+    """Takes no answer of any length: redis-py's would have all of it in memory, whoever sent it."""
+
+    _taken_bytes = 0
+
+    async def read_response(self, disable_decoding: bool = False) -> Any:  # of whatever type the answer has
+        self._taken_bytes = 0
+        try:
+            return await super().read_response(disable_decoding)
+        except (ValueError, RecursionError) as error:  # no number where one belongs, a line without end, lists in lists
+            raise InvalidResponse("what it said is no Redis protocol") from error
+
+    async def _read(self, length: int) -> bytes:
+        self._take(length)
+        return await super()._read(length)
+
+    async def _readline(self) -> bytes:
+        line = await super()._readline()
+        self._take(max(len(line), _LINE_BYTES))
+        return line
+
+    def _take(self, count: int) -> None:
+        self._taken_bytes += count
+        if count < 0 or self._taken_bytes > MAX_ANSWER_BYTES:
+            raise InvalidResponse(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
+
+
+class _OwnTls:
+    """Uses the context that it is given: redis-py would trust all CAs of the machine besides the one that is named."""
+
+    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:  # as many types as redis-py has arguments
+        super().__init__(**options)
+        self.ssl_context.context = tls  # type: ignore[attr-defined]  # of SSLConnection, which stands behind
+
+
+class _TlsConnection(_OwnTls, SSLConnection):
+    pass
+
+
+class _SentinelTlsConnection(_OwnTls, SentinelManagedSSLConnection):
+    pass
+
+
+def client(door: RedisDoor, addresses: Sequence[Address]) -> tuple[Client, Closing]:
+    """Make one, with what closes it: for a server, for what Sentinels watch, or for a cluster."""
+    if door.is_cluster:
+        cluster = _cluster(door, addresses)
+        return cluster, cluster.aclose
+    if door.sentinel_master:
+        return _behind_sentinels(door, door.sentinel_master, addresses)
+    ((host, port),) = addresses
+    alone = single(door, host, port or REDIS_PORT)
+    return alone, alone.aclose
+
+
+def single(door: RedisDoor, host: str, port: int) -> Redis:
+    """Make one for this server alone."""
+    return _single(host, port, _options(door, door.credentials) | {"db": door.servers.database}, door.tls)
+
+
+def _single(host: str, port: int, options: dict[str, Any], tls: ssl.SSLContext | None) -> Redis:
+    kind = _TlsConnection if tls else Connection
+    return Redis.from_pool(ConnectionPool(connection_class=kind, host=host, port=port, **options))
+
+
+def _behind_sentinels(door: RedisDoor, name: str, addresses: Sequence[Address]) -> tuple[Client, Closing]:
+    kind = _SentinelTlsConnection if door.tls else SentinelManagedConnection
+    options = _options(door, door.credentials) | {"db": door.servers.database}
+    sentinel = Sentinel([], connection_class=kind, **options)  # type: ignore[no-untyped-call]  # it has no types
+    # Made here and not by it, which would make them of its own classes.
+    own = _options(door, door.sentinel_credentials)
+    sentinel.sentinels = [_single(host, port or SENTINEL_PORT, own, door.tls) for host, port in addresses]
+    master = sentinel.master_for(name)
+
+    async def close() -> None:
+        await master.aclose()
+        await sentinel.aclose()
+
+    return master, close
+
+
+def _cluster(door: RedisDoor, addresses: Sequence[Address]) -> RedisCluster:
+    options = _options(door, door.credentials)
+    own: dict[str, Any] = {"parser_class": options.pop("parser_class")}
+    if door.tls:
+        own |= {"tls": options.pop("tls"), "connection_class": _TlsConnection}
+    nodes = [ClusterNode(host, port or REDIS_PORT) for host, port in addresses]
+    cluster = RedisCluster(startup_nodes=nodes, max_connections=MAX_OPERATIONS, ssl=bool(door.tls), **options)
+    # It takes no such arguments. This is what its nodes are made with, now and whenever it finds another one.
+    cluster.nodes_manager.connection_kwargs.update(own)
+    cluster.nodes_manager.startup_nodes = {
+        name: ClusterNode(node.host, node.port, **cluster.nodes_manager.connection_kwargs)
+        for name, node in cluster.nodes_manager.startup_nodes.items()
+    }
+    return cluster
+
+
+def _options(door: RedisDoor, credentials: Credentials) -> dict[str, Any]:  # as many types as redis-py has arguments
+    options: dict[str, Any] = {
+        "username": credentials.username,
+        "password": credentials.password,
+        "socket_timeout": door.timeout_s,
+        "socket_connect_timeout": door.timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "protocol": 2,
+        "client_name": "stapleproxy",
+        "parser_class": BoundedParser,
+    }
+    return options | {"tls": door.tls} if door.tls else options
