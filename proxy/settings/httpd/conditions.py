@@ -24,7 +24,8 @@ _SOURCES = {
 for _name in (
     *("access_compat", "alias", "authn_core", "authz_core", "authz_host", "headers", "log_config", "logio", "md"),
     *("proxy", "proxy_balancer", "proxy_http", "proxy_wstunnel", "lbmethod_bybusyness", "lbmethod_byrequests"),
-    *("remoteip", "rewrite", "slotmem_shm", "so", "socache_shmcb", "ssl", "unixd", "version", "watchdog"),
+    *("remoteip", "rewrite", "slotmem_shm", "so", "socache_redis", "socache_shmcb", "ssl", "unixd"),
+    *("version", "watchdog"),
 ):
     _SOURCES[_name] = f"mod_{_name}.c"
 MODULES = frozenset(_SOURCES.values()) | frozenset(f"{name}_module" for name in _SOURCES)

@@ -9,6 +9,7 @@ _PROCESSES = "about Apache's processes, memory and sockets; ours are `workers` a
 _LOGS = "logs go to standard error, the access log apart"
 
 _QUIET = (
+    ("RedisConnPoolTTL RedisTimeout", "about the connections to Redis; ours are in `[stapling.redis]`"),
     ("LoadModule LoadFile", "what Apache's modules do is built in, or refused by the directives' names"),
     (
         (

@@ -68,7 +68,8 @@ def test_a_cache_of_prefetch_is_a_file(tmp_path):
 
 def test_a_cache_of_redis_is_shared_when_responses_are_fetched_ahead(tmp_path):
     """Word for word; in Apache's profiles, which are a stand-in for one machine, it is told to be unlike Apache."""
-    line = 'SSLStaplingCache "redis:one.example:7000,two.example"\n'
+    line = 'SSLStaplingCache "redis:one.example:7000,two.example"\nRedisTimeout 2\nRedisConnPoolTTL 9\n'
+    line = f"<IfModule mod_socache_redis.c>\n{line}</IfModule>\n"
     made = data(tmp_path, "SSLUseStapling on", head=f"Listen 443\n{line}", profile="prefetch")
     assert made["stapling"]["cache"] == "redis:one.example:7000,two.example"
     (said,) = mistakes(tmp_path, f"Listen 443\n{line}" + host("SSLUseStapling on"))
