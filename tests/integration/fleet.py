@@ -6,6 +6,7 @@ import contextlib
 import json
 import urllib.request
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from integration.admin import ask, staples
@@ -47,6 +48,12 @@ class Machine:
 
     def is_up(self) -> bool:
         return all(each["is_up"] for each in self.fleet()["servers"])
+
+    def stapled_at_s(self, chain: Path) -> list[float]:
+        """When this machine's keeper had put responses for a certificate where workers find them: by its own log."""
+        lines = self.front.log.splitlines()
+        told = [line for line in lines if f" {chain.name} " in line and ": stapled until " in line]
+        return [datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").timestamp() for line in told]  # noqa: DTZ007  for differences
 
     def this_update(self, name: str) -> str | None:
         return self.staples()[name]["this_update"]

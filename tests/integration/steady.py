@@ -104,6 +104,10 @@ class Load:
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
+    @property
+    def has_seen_good_staples(self) -> bool:
+        return bool(self._good)
+
     def told(self) -> str:
         """The counts, one in a line."""
         with self._lock:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 
 
 class Switch:
-    """Forwards bytes of loopback; `port` is its own."""
+    """Forwards bytes of loopback; `port` is its own. What comes back may be made to take `delay_s`."""
 
     def __init__(self, to: int) -> None:
         self._to = to
+        self.delay_s = 0.0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         self._open: set[socket.socket] = set()
@@ -46,11 +48,13 @@ class Switch:
             with self._lock:
                 self._open |= {client, server}
             for one, other in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+                threading.Thread(target=self._pump, args=(one, other, one is server), daemon=True).start()
 
-    def _pump(self, one: socket.socket, other: socket.socket) -> None:
+    def _pump(self, one: socket.socket, other: socket.socket, is_answer: bool) -> None:
         with contextlib.suppress(OSError):
             while data := one.recv(65_536):
+                if is_answer:
+                    time.sleep(self.delay_s)
                 other.sendall(data)
         for sock in (one, other):
             with contextlib.suppress(OSError):

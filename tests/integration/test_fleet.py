@@ -8,11 +8,12 @@ import time
 import urllib.request
 
 import pytest
+from integration.conftest import free_port
 from integration.fleet import fleet, traffic
 from integration.front import wait_until
 from integration.redis_servers import redis_server
 
-from proxy.keeper.fleet.decide import LOCK_LIFE_S, WAIT_SPREAD_S
+from proxy.keeper.fleet.decide import LOCK_LIFE_S, POLL_LEAST_S, WAIT_SPREAD_S
 
 MACHINES = 4
 CERTIFICATES = 50
@@ -54,31 +55,86 @@ def test_one_question_a_certificate_and_round_for_four_machines(lab, backend, tm
         assert sum(locked) == CERTIFICATES * 4
 
 
-def refreshed(made, name, machine):
-    """Order a refresh at one machine, and wait until all staple the new response; how long that took then."""
-    before = machine.this_update(name)
+def refreshed(made, machine):
+    """Order a refresh at one machine; how long after it each other one had what came, by the keepers' own logs."""
+    chain = made.chains[0]
+    before = [len(each.stapled_at_s(chain)) for each in made.machines]
     time.sleep(1.1)  # thisUpdate has whole seconds: else the new one could not be told from the old
-    made.order(machine, name)
-    newer = wait_until(lambda: (found := machine.this_update(name)) != before and found, 20, "the new response")
-    begun = time.monotonic()
-    wait_until(lambda: made.all_have(name, newer), 20, "the new response everywhere")
-    return time.monotonic() - begun
+    made.order(machine, "localhost")
+    wait_until(
+        lambda: all(len(each.stapled_at_s(chain)) > had for each, had in zip(made.machines, before, strict=True)),
+        30,
+        "the new response everywhere",
+    )
+    first = machine.stapled_at_s(chain)[-1]
+    return [each.stapled_at_s(chain)[-1] - first for each in made.machines if each is not machine]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_new_response_is_stapled_everywhere_within_a_second(lab, backend, tmp_path):
-    """By a clock that begins when the first machine has it, and ends when the slowest of all says so."""
+    """From when the machine that asked has it until each other one has, and not by the poll, which takes longer."""
     with (
         lab.responder(),
         redis_server(tmp_path / "redis") as server,
         fleet(lab, backend, tmp_path, f"redis:{server.address}") as made,
         traffic(made),
     ):
-        took_s = [refreshed(made, "localhost", machine) for machine in made.machines]
-        # On a machine where nothing else runs; the median stands for that here.
-        assert sorted(took_s)[1] < 1
-        assert sorted(made.asked().values()) == [1, 1, 1 + len(made.machines)]
+        took_s = sorted(each for machine in made.machines * 2 for each in refreshed(made, machine))
+        assert len(took_s) == 2 * MACHINES * (MACHINES - 1)
+        # Of those some may wait for this machine, which other tests keep busy; hardly that long.
+        assert took_s[len(took_s) * 3 // 4] < 1, took_s
+        assert took_s[-1] < POLL_LEAST_S / 3, took_s
+        assert sorted(made.asked().values()) == [1, 1, 1 + 2 * MACHINES]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_machines_that_lose_their_server_do_not_all_ask_at_once(lab, backend, tmp_path):
+    """All of their certificates become due within seconds; they ask for nearly none of them meanwhile."""
+    with (
+        lab.responder("--validity-s", "3600"),
+        redis_server(tmp_path / "redis") as server,
+        fleet(
+            lab,
+            backend,
+            tmp_path,
+            f"redis:{server.address}",
+            certificates=CERTIFICATES,
+            refresh_max_interval_s=8,
+            warmup_timeout_s=60,
+        ) as made,
+        traffic(made),
+    ):
+        server.stop()
+        asked = sum(made.asked().values())
+        wait_until(
+            lambda: all(machine.fleet()["counts"]["alone"] >= CERTIFICATES for machine in made.machines),
+            60,
+            "all was due everywhere",
+        )
+        # A quarter of the time that is left may be waited, and five minutes at most: this was a few seconds.
+        assert sum(made.asked().values()) - asked < MACHINES * CERTIFICATES / 4
+        wait_until(lambda: sum(made.asked().values()) > asked, 60, "one of them asks")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_machines_that_start_without_their_server_spread_their_questions(lab, backend, tmp_path):
+    """Nobody has a staple, so none is put off for long; and yet not all of a machine's questions come together."""
+    with (
+        lab.responder("--validity-s", "3600"),
+        fleet(
+            lab, backend, tmp_path, f"redis:127.0.0.1:{free_port()}", certificates=CERTIFICATES, warmup_timeout_s=60
+        ) as made,
+    ):
+        assert sum(made.asked().values()) == MACHINES * CERTIFICATES
+        for machine in made.machines:
+            at_s = sorted(each for chain in made.chains for each in machine.stapled_at_s(chain)[:1])
+            assert len(at_s) == CERTIFICATES
+            # Drawn evenly from three seconds: in the busiest half of a second a sixth of them is to be expected.
+            busiest = max(sum(begin <= each < begin + 0.5 for each in at_s) for begin in at_s)
+            assert busiest < CERTIFICATES / 2, at_s
 
 
 def fault(lab, name):

@@ -19,6 +19,7 @@ from integration.conftest import free_port
 from integration.fleet import fleet, traffic
 from integration.front import wait_until
 from integration.redis_servers import redis_server
+from integration.steady import Load, leaf_and_issuer
 from integration.switch import Switch
 from lab.servers import require_peer
 
@@ -57,7 +58,7 @@ def set_another_password(server):
 
 
 TROUBLES = {
-    "slow": Trouble(
+    "hanging": Trouble(
         lambda server: server.process.send_signal(signal.SIGSTOP),
         {"timeout"},
         lambda server: server.process.send_signal(signal.SIGCONT),
@@ -209,6 +210,32 @@ def test_the_server_is_split_in_two(lab, backend, tmp_path):
         shared_again(made)
 
 
+def test_the_server_is_slow(lab, backend, tmp_path):
+    """While it answers in time it is shared, however late; slower than that it counts as away, until it is faster."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(lab.responder("--validity-s", str(VALIDITY_S)))
+        server = stack.enter_context(redis_server(tmp_path / "redis"))
+        switch = Switch(server.port)
+        stack.callback(switch.close)
+        made = stack.enter_context(
+            fleet(lab, backend, tmp_path, f"redis:127.0.0.1:{switch.port}", certificates=2, **NATURAL)
+        )
+        stack.enter_context(traffic(made))
+        all_up(made)
+        switch.delay_s = 0.4
+        for _ in range(2):
+            all_newer(made, newest(made), "it is refreshed, and shared")
+        assert sum(machine.fleet()["counts"]["taken"] for machine in made.machines) >= 2 * (len(made.machines) - 1)
+        switch.delay_s = 2.5
+        before = newest(made)
+        wait_until(lambda: not any(machine.is_up() for machine in made.machines), 60, "it is noticed")
+        told_everywhere(made, {"timeout"})
+        all_newer(made, before, "each machine asks by itself")
+        switch.delay_s = 0.0
+        all_up(made)
+        shared_again(made)
+
+
 def libfaketime() -> str:
     """What the command `faketime` preloads."""
     require_peer("faketime")
@@ -244,7 +271,8 @@ def test_one_machine_has_the_wrong_time(lab, backend, tmp_path, shift):
         fleet(lab, backend, tmp_path, f"redis:{server.address}", certificates=2, around=wrong_clock, **NATURAL) as made,
     ):
         wrong = made.machines.pop()
-        with traffic(made):
+        load = Load(wrong.front.port, leaf_and_issuer(made.chains[0]), 0.05)
+        with traffic(made), load.running(full=1, kept=1, resumed=0):
             for _ in range(3):
                 before = newest(made)
                 all_newer(made, before, "the others refresh")
@@ -254,3 +282,6 @@ def test_one_machine_has_the_wrong_time(lab, backend, tmp_path, shift):
             assert wrong.fleet()["counts"]["stored"] == 0
             assert all(machine.fleet()["refused"] == {} for machine in made.machines)
             assert all(machine.is_up() for machine in made.machines)
+        assert load.failures == []  # its clients come in all the same, without a staple
+        assert load.counts["full handshakes"] > 0
+        assert not load.has_seen_good_staples

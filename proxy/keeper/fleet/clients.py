@@ -112,7 +112,8 @@ def _behind_sentinels(door: RedisDoor, name: str, addresses: Sequence[Address]) 
 
     async def close() -> None:
         await master.aclose()
-        await sentinel.aclose()
+        for each in sentinel.sentinels:  # by itself it does so in newer versions only
+            await each.aclose()
 
     return master, close
 

@@ -85,7 +85,7 @@ def trouble_of(error: Exception) -> FleetTrouble:
     if tls := _of_tls(error):  # which redis-py tells as one of many failures to connect
         return FleetTrouble(FleetReason.TLS, one_line(getattr(tls, "verify_message", "") or tls.reason or str(tls)))
     reason = next((reason for known, reason in _REASONS if isinstance(error, known)), FleetReason.PROTOCOL)
-    text = one_line(str(error)) or type(error).__name__
+    text = one_line(str(error)).rstrip(".") or type(error).__name__
     if isinstance(error, ResponseError) and reason is FleetReason.REFUSED:
         reason = next((each for word, each in _WORDS.items() if word in text.replace("-", " ").split()), reason)
     return FleetTrouble(reason, "no answer in time" if reason is FleetReason.TIMEOUT else text)
