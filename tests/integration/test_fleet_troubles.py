@@ -285,3 +285,35 @@ def test_one_machine_has_the_wrong_time(lab, backend, tmp_path, shift):
         assert load.failures == []  # its clients come in all the same, without a staple
         assert load.counts["full handshakes"] > 0
         assert not load.has_seen_good_staples
+
+
+@pytest.mark.parametrize("shift", ["-2d", "+2d"])
+def test_the_clock_of_one_machine_jumps_and_is_set_right_again(lab, backend, tmp_path, shift):
+    """While it is wrong the others neither lose nor take anything by it; then that machine shares again by itself."""
+    library, clock = libfaketime(), tmp_path / "clock"
+    clock.write_text("+0")
+
+    def own_clock(number):
+        unbuffered = {"FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
+        own = {"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": str(clock), **unbuffered}
+        return environment(**own) if number == 3 else contextlib.nullcontext()
+
+    with (
+        lab.responder("--validity-s", str(VALIDITY_S)),
+        redis_server(tmp_path / "redis") as server,
+        fleet(lab, backend, tmp_path, f"redis:{server.address}", certificates=2, around=own_clock, **NATURAL) as made,
+    ):
+        wrong = made.machines.pop()
+        with traffic(made):
+            before = wrong.this_update("localhost")
+            wait_until(lambda: wrong.this_update("localhost") > before, 30, "it has part in what is shared")
+            clock.write_text(shift)
+            for _ in range(3):
+                all_newer(made, newest(made), "the others refresh")
+            assert all(machine.fleet()["refused"] == {} for machine in made.machines)
+            assert all(machine.is_up() for machine in made.machines)
+            clock.write_text("+0")
+            made.machines.append(wrong)
+            moment = newest(made)[0]
+            wait_until(lambda: min(each or "" for each in newest(made)) > moment, RECOVERED_WITHIN_S, "all refresh")
+            shared_again(made)
