@@ -235,6 +235,7 @@ def test_never_an_older_one_over_a_newer_one(server):
         async with responder(origin.responder) as url:
             place = door(f"redis:{server.address}")
             async with member(place, stapled(ONE, url), world=origin) as one:
+                await until(lambda: one.counts["stored"])
                 watched = next(iter(one.refresher.watched()))
                 newest = server.raw("GET", VALUE)
                 watched.newest = replace(watched.newest, this_update=NOW - DAY, der=b"older")
