@@ -101,6 +101,7 @@ class Fleet:
 
     async def look(self, watched: Watched, *, insists: bool = False) -> Turn:
         """Look what the others have and do."""
+        self._refusals.look_again(watched.identity.cache_key)
         return await self._turn(watched, "", 0, insists)
 
     async def begin(self, watched: Watched, *, insists: bool = False) -> Turn:

@@ -27,6 +27,7 @@ class _Refusal(NamedTuple):
     digest: str
     may_be_replaced: bool
     """By an older response, too."""
+    is_of_time: bool = False
 
 
 _NOTHING = _Refusal("", may_be_replaced=False)
@@ -53,21 +54,31 @@ class Refusals:
         """Say that something better stands there now."""
         self._last.pop(key, None)
 
+    def look_again(self, key: CacheKey) -> None:
+        """Forget what the clock has said: the next time it may be right."""
+        if self._last.get(key, _NOTHING).is_of_time:
+            del self._last[key]
+
     def proved_bad(self, watched: Watched, found: Found, reason: str, detail: str) -> None:
         """Refuse a response.
 
         Where it was the clock's word, that one may be wrong here: it stays, unless its head lies.
         """
-        self.add(watched, found.digest, reason, detail, may_be_replaced=reason not in _OF_TIME or not _says_so(found))
+        is_of_time = reason in _OF_TIME
+        refusal = _Refusal(found.digest, not is_of_time or not _says_so(found), is_of_time)
+        self._add(watched, refusal, reason, detail)
 
-    def add(self, watched: Watched, digest: str, reason: str, detail: str, *, may_be_replaced: bool = True) -> None:
-        """Refuse a value."""
+    def add(self, watched: Watched, digest: str, reason: str, detail: str) -> None:
+        """Refuse a value that is none."""
+        self._add(watched, _Refusal(digest, may_be_replaced=True), reason, detail)
+
+    def _add(self, watched: Watched, refusal: _Refusal, reason: str, detail: str) -> None:
         key, label = watched.identity.cache_key, watched.identity.label
-        if self.digest(key) == digest:  # found twice at a time
+        if self.digest(key) == refusal.digest:  # found twice at a time
             return
         what = "%s: the response on %s is refused: %s: %s"
         _log.warning(what, label, self._name, reason, detail, extra=about(certificate=label, reasons=[reason]))
-        self._last[key] = _Refusal(digest, may_be_replaced)
+        self._last[key] = refusal
         self.counts[reason] += 1
 
 

@@ -11,8 +11,8 @@ from hashlib import sha1
 
 _TEXT = """
 local function text_of(key)
-  local text = redis.pcall('GET', key)
-  return type(text) == 'string' and text or nil
+  local text = redis.pcall('GETRANGE', key, 0, 63)
+  return type(text) == 'string' and text ~= '' and text or nil
 end
 """
 _FUNCTIONS = (

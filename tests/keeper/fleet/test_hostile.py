@@ -209,6 +209,48 @@ def test_a_head_that_lies_about_an_expired_response_is_overwritten(server):
     asyncio.run(run())
 
 
+def test_a_response_of_the_future_is_refused_and_left_for_those_whose_clocks_agree(server):
+    """By the clock alone nobody knows whose is wrong: it is neither stapled nor overwritten by an older one."""
+    future = Origin().responder.good(ONE, this_update=NOW + DAY, next_update=NOW + 3 * DAY)
+    value = encode(Head(int((NOW + DAY).timestamp()), 10**12), future)
+    server.put(VALUE, value)
+
+    async def run():
+        origin = Origin()
+        async with (
+            responder(origin.responder) as url,
+            member(door(f"redis:{server.address}"), stapled(ONE, url), world=origin) as one,
+        ):
+            await until(lambda: one.counts["older"])
+            assert one.refused == {"not-yet-valid": 1}
+            assert one.world.staple(ONE) not in {None, future}
+            assert server.raw("GET", VALUE) == value
+
+    asyncio.run(run())
+
+
+def test_who_has_refused_by_a_wrong_clock_takes_it_when_the_clock_is_right(server):
+    """As after a start before the time was set: else all that start so would ask the responder for all they have."""
+
+    async def run():
+        origin, early = Origin(), Origin()
+        early.responder, early.moment = origin.responder, NOW - 2 * DAY
+        async with responder(origin.responder) as url:
+            place = door(f"redis:{server.address}")
+            async with member(place, stapled(ONE, url), world=origin) as one:
+                await until(lambda: one.counts["stored"])
+                async with member(place, stapled(ONE, url), world=early) as two:
+                    assert (set(two.refused), two.world.staple(ONE)) == ({"not-yet-valid"}, None)
+                    questions = origin.responder.questions(ONE)
+                    two.world.moment = NOW
+                    two.refresher.refresh(key(ONE))
+                    await until(lambda: two.world.staple(ONE))
+                    assert two.world.staple(ONE) == one.world.staple(ONE)
+                    assert origin.responder.questions(ONE) == questions
+
+    asyncio.run(run())
+
+
 def test_what_is_repeated_again_and_again_keeps_nobody_from_asking_near_its_end(server):
     """That a responder has said the same again is taken from others for three quarters of a staple's life only."""
 
