@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import ssl
 import time
 from dataclasses import dataclass, replace
@@ -394,3 +395,28 @@ def test_several_servers_have_a_part_of_the_keys_each(server, tmp_path):
 
     with redis_server(tmp_path / "other") as other:
         asyncio.run(run(other))
+
+
+@pytest.mark.slow
+def test_neither_the_start_nor_the_end_waits_for_a_server_that_hangs(tmp_path):
+    """However long an operation may take: both have a bound of their own."""
+
+    async def run(server):
+        origin = Origin()
+        async with responder(origin.responder) as url:
+            place = door(f"redis:{server.address}", timeout_s=60)
+            async with member(place, stapled(ONE, url), world=origin) as one:
+                await until(lambda: one.counts["stored"])
+                server.process.send_signal(signal.SIGSTOP)
+                assert one.refresher.refresh(key(ONE))
+                await until(lambda: one.fleet.told().operations > 3)
+                begun = time.monotonic()
+            assert time.monotonic() - begun < 20
+            begun = time.monotonic()
+            async with member(place, stapled(ONE, url), world=origin, warmup_timeout_s=0.1):
+                assert time.monotonic() - begun < 20
+
+    with redis_server(tmp_path) as server:
+        begun = time.monotonic()
+        asyncio.run(run(server))
+        assert time.monotonic() - begun < 50
