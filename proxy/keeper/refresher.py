@@ -178,7 +178,7 @@ class Refresher:
         if not watched.certificate.responder_urls:
             return
         if watched.held(self._now()) and staple:
-            watched.jitter = self._jitter()
+            watched.jitter = self._jitter_of(watched, staple)
             self._schedule(watched, policy.first_refresh(staple, self._now(), watched.jitter, self._pace))
         else:
             self._unasked.add(watched.identity.cache_key)
@@ -316,7 +316,7 @@ class Refresher:
         watched.failures, watched.troubles = 0, ()
         watched.successes += 1
         if before is None or before.der != answer.staple.der:
-            watched.jitter = self._jitter()
+            watched.jitter = self._jitter_of(watched, answer.staple)
         now = self._now()
         due = policy.next_refresh(answer.staple, now, watched.jitter, self._pace, answer.max_age_s)
         self._reporter.accepted(watched, before, answer.staple, url, now, due)
@@ -358,6 +358,9 @@ class Refresher:
         self._unasked.discard(watched.identity.cache_key)
         if self._turns:
             self._turns.ended(watched)
+
+    def _jitter_of(self, watched: Watched, staple: Staple) -> float:
+        return self._turns.jitter_of(watched, staple) if self._turns else self._jitter()
 
     # --- in a fleet
 

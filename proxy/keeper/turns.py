@@ -7,7 +7,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.errors import FetchFailed, Reason, StapleRejected
-from proxy.keeper.fleet.decide import Alone, Found, InVain, Ours, Theirs, alone_pause_s, patience_s, wait_s
+from proxy.keeper.fleet.decide import (
+    Alone,
+    Found,
+    InVain,
+    Ours,
+    Theirs,
+    alone_pause_s,
+    patience_s,
+    shared_jitter,
+    wait_s,
+)
 from proxy.keeper.lanes import Lanes
 from proxy.keeper.watched import EXPIRING_LIFE, Trouble
 from proxy.ocsp import policy
@@ -25,6 +35,7 @@ if TYPE_CHECKING:
     from proxy.keeper.shelf import Shelf
     from proxy.keeper.watched import Watched
     from proxy.ocsp.policy import Pace
+    from proxy.ocsp.response import Staple
 
 ASKED_IN_VAIN = "asked-in-vain"
 _LANE = "fleet"
@@ -150,7 +161,7 @@ class Turns:
         sharing.taken(watched, found, staple)
         watched.failures, watched.troubles = 0, ()
         if before is None or before.der != staple.der:
-            watched.jitter = self._jitter()
+            watched.jitter = self.jitter_of(watched, staple)
         asked = now - timedelta(seconds=found.age_s)
         due = policy.next_refresh(staple, asked, watched.jitter, self._pace, found.head.max_age_s)
         self._reporter.accepted(watched, before, staple, "", now, due, sharing.name)
@@ -159,6 +170,10 @@ class Turns:
         self._let_pass.discard(watched.identity.cache_key)
         self._scheduling.end_round(watched)
         return due
+
+    def jitter_of(self, watched: Watched, staple: Staple) -> float:
+        """Draw the jitter of a new response's refresh, in step with the other machines."""
+        return shared_jitter(watched.identity.cache_key, staple.der, self._jitter())
 
     def hurry(self, watched: Watched) -> None:
         """Have it asked for without a pause should the fleet be of no help: somebody has ordered it."""

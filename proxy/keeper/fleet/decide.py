@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ ALONE_PART = 0.25
 not come to the responder at once."""
 ALONE_WITHOUT_S = 3.0
 """The same for who holds nothing, whose clients go without meanwhile."""
+
+OWN_PART = 0.1
+"""Of the jitter of a refresh: machines do not look for the same certificate at once."""
 
 RETRY_MIN_S = 0.5
 RETRY_MAX_S = 30.0
@@ -141,6 +145,16 @@ def alone_pause_s(remaining_s: float | None, jitter: float) -> float:
     """How long to put off a question that is asked without the fleet; `remaining_s` None: nothing is held."""
     longest_s = ALONE_WITHOUT_S if remaining_s is None else min(remaining_s * ALONE_PART, ALONE_MAX_S)
     return max(longest_s, 0.0) * jitter
+
+
+def shared_jitter(key: bytes, der: bytes, own: float) -> float:
+    """The jitter of the refresh of a response: nine tenths of it are the same on all machines.
+
+    Were it each machine's own, the first of many would come at nearly the same moment of each response's life, and what
+    was fetched together would be due together ever after.
+    """
+    of_all = sha256(key + der).digest()
+    return (1 - OWN_PART) * (int.from_bytes(of_all[:4], "big") / 2**32) + OWN_PART * own
 
 
 def retry_s(failures: int, jitter: float) -> float:

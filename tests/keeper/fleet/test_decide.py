@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,3 +86,23 @@ def test_a_lock_may_be_held_for_all_responders_and_not_for_ever():
 
 def test_a_lock_is_waited_for_as_long_as_its_holder_may_need_and_not_for_ever():
     assert decide.hold_s(2, 10) + decide.LOCK_LIFE_S <= decide.patience_s(2, 10) <= 2 * decide.hold_s(2, 10)
+
+
+@given(st.binary(min_size=20, max_size=20), st.binary(), JITTER, JITTER)
+def test_machines_nearly_agree_when_a_response_is_refreshed(key, der, one, other):
+    """Not wholly, or all of them would look for it at once."""
+    first, second = (decide.shared_jitter(key, der, own) for own in (one, other))
+    assert all(0 <= jitter < 1 for jitter in (first, second))
+    assert abs(first - second) == pytest.approx(decide.OWN_PART * abs(one - other))
+
+
+@pytest.mark.parametrize("machines", [1, 1000])
+def test_what_was_fetched_together_is_refreshed_apart(machines):
+    """However many machines there are, of which the first to come asks: there the jitter is the greatest."""
+    draw = random.Random(1).random
+    first_to_come = [
+        max(decide.shared_jitter(bytes([n // 256, n % 256]), b"a response", draw()) for _ in range(machines))
+        for n in range(300)
+    ]
+    tenths = Counter(int(jitter * 10) for jitter in first_to_come)
+    assert min(tenths[n] for n in range(1, 9)) > 10
