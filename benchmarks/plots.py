@@ -67,6 +67,32 @@ def lines(
     return _drawing(title, unit, top, list(series), parts)
 
 
+def over_time(
+    title: str, unit: str, series: Mapping[str, Sequence[tuple[float, float]]], away: tuple[float, float]
+) -> str:
+    """Name -> points of (hour, figure); `away`: from when until when something is shaded as away."""
+    last = math.ceil(max(hour for line in series.values() for hour, _ in line))
+    top = _round_up(max(value for line in series.values() for _, value in line))
+
+    def x(hour: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * hour / last
+
+    def y(value: float) -> float:
+        return TOP + _PLOT_HEIGHT * (1 - value / top)
+
+    begin, end = away
+    parts = [
+        f'<rect x="{x(begin):.1f}" y="{TOP}" width="{x(end) - x(begin):.1f}" height="{_PLOT_HEIGHT}" fill="#0001"/>',
+        _text("middle", x((begin + end) / 2), TOP - 12, "Redis away"),
+        *(_text("middle", x(hour), TOP + _PLOT_HEIGHT + 18, f"{hour}") for hour in range(last + 1)),
+        _text("middle", (LEFT + WIDTH - RIGHT) / 2, TOP + _PLOT_HEIGHT + 40, "hours"),
+    ]
+    for number, line in enumerate(series.values()):
+        path = " ".join(f"{x(hour):.1f},{y(value):.1f}" for hour, value in line)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{_colour(number)}" stroke-width="1.6"/>')
+    return _drawing(title, unit, top, list(series), parts)
+
+
 def _drawing(title: str, unit: str, top: float, servers: Sequence[str], parts: Sequence[str]) -> str:
     height = TOP + _PLOT_HEIGHT + _BOTTOM
     namespace, style = "http://www.w3.org/2000/svg", 'font-family="sans-serif" font-size="12"'

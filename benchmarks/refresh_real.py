@@ -199,14 +199,14 @@ def real_run(certificates: int, rounds: int, at_once: int) -> RealRun:
                 url = responder.stdout.readline().split()[-1:]
                 if not url:
                     raise RealRunError("the lab's responder did not start")
-                watched = [_stapled(ca, number, url[0]) for number in range(certificates)]
+                watched = [stapled(ca, number, url[0]) for number in range(certificates)]
                 with asyncio.Runner(loop_factory=_CountingLoop) as runner:
                     return runner.run(_ask_for_all(watched, rounds, at_once))
             finally:
                 responder.kill()
 
 
-def _stapled(ca: LabCA, number: int, url: str) -> StapledCertificate:
+def stapled(ca: LabCA, number: int, url: str) -> StapledCertificate:
     name = f"host{number}.example"
     issued = ca.issue([name], ocsp_urls=[url])
     ca.issued.clear()
