@@ -60,7 +60,10 @@ class Exact:
     def _begin(self, certificate: int) -> None:
         """Let all hold the same response, fetched at any moment since which nobody is due."""
         life_s = self._world.life_s(certificate)
-        pauses = [pause_s(life_s, self._chance.random()) for _ in range(self._world.machines)]
+        shared = self._chance.random()
+        pauses = [
+            pause_s(life_s, decide.joint_jitter(shared, self._chance.random())) for _ in range(self._world.machines)
+        ]
         signed_s = -self._chance.random() * min(pauses)
         self._stored[certificate] = signed_s
         for machine, each_s in enumerate(pauses):
@@ -135,8 +138,8 @@ class Exact:
 
     def _take_as(self, machine: int, certificate: int, asked_s: float) -> None:
         self._alone[machine][certificate] = False
-        jittered_s = pause_s(self._world.life_s(certificate), self._chance.random())
-        self._schedule(machine, certificate, asked_s + jittered_s)
+        jitter = decide.shared_jitter(certificate.to_bytes(4, "big"), repr(asked_s).encode(), self._chance.random())
+        self._schedule(machine, certificate, asked_s + pause_s(self._world.life_s(certificate), jitter))
 
     def _keep_in_step(self, machine: int, certificate: int, now_s: float) -> None:
         self.tally.add(HEAD, now_s)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _DEFAULT = StaplingSettings()
 _PER_S = _DEFAULT.max_fetches_per_responder_per_second
 _MANY = 100_000
+_AWAY = ", for {:,.0f} s by more than `timeout_s`, so that it counts as away"
 _TEXT = """\
 - **Connections.** A machine has up to {connections} and keeps them; Redis takes {most_connections:,}, enough for
   {connected:,.0f} machines. Those beyond are refused, and ask by themselves. *Set `maxclients` there, and its
@@ -28,14 +29,6 @@ _TEXT = """\
   away, and each machine asks by itself, as without a fleet. Up to {start_machines:,} machines keep below that,
   with one responder. Looks alone would take {looks_min:,.0f} minutes of the server's time. *Start one machine
   first, then the others in groups; and let `local_cache` be `shmcb:PATH`, so that a restart is no first start.*
-- **Rounds that were together stay together.** Each machine draws its own jitter, and the least of {machines:,} is
-  always about the same: what was fetched within a minute is due within a minute again. Hours after the return one
-  second had {most_later:,.0f} questions in place of {there:.1f}, and the server had {echo_mb:.0f} MB to send in
-  it. And where one machine has fetched everything from {responders:,} responders, as fast as it may, which takes
-  {start_s:.0f} s, the next rounds have up to {most_start:,.0f} questions a second: the server falls behind by
-  {start_behind:,.0f} s and is slower than `timeout_s` for {start_late:,.0f} s, so it counts as away, and machines
-  ask by themselves. *Let the first machine take longer: with a lower `max_fetches_per_responder_per_second`, for
-  its start.*
 - **The network, when the server has come back.** The {certificates_away:,} certificates of the hour are announced
   to all, {times:.1f} times each in {first_s} s, since many machines have one of their own: {most_out_gbit:.1f}
   Gbit in the worst second, {out_gbit:.1f} on average, {announced_mb:.0f} MB to each machine. What the network
@@ -49,6 +42,13 @@ _TEXT = """\
   without a fleet. There is no burst when the server goes, since nobody is due sooner for it. The worst second
   after its return has {most_back:,.0f}, mostly of machines that have not noticed yet. *The responders have to
   bear what they would without a fleet; Sentinels (`sentinel_master`) or a cluster make it rare.*
+- **Rounds that were together** drift apart by a fortieth of the responses' lives each time: the first of
+  {machines:,} machines comes at nearly the same moment but for the part of the jitter that all have in common.
+  Hours after the return one second had {most_later:,.0f} questions in place of {there:.1f}, and the server had
+  {echo_mb:.0f} MB to send in it. Where one machine has fetched everything from {responders:,} responders, as fast as
+  it may, which takes {start_s:.0f} s, the next rounds have up to {most_start:,.0f} questions a second, and the server
+  falls behind by {start_behind:.1f} s{start_away}. *Should that be too much: a lower
+  `max_fetches_per_responder_per_second` for the start of the first machine.*
 - **The looks at all certificates**, a safety net for lost announcements, take {polls_busy:.0%} of the server's
   thread: {polled:.0f} a second of each machine, however many certificates there are beyond {polled_from:.0f}.
   {poll_machines:,.0f} machines fill it. *Several servers do not help against this, since each machine looks at
@@ -102,7 +102,7 @@ def gives_first(report: Mapping[str, Any]) -> str:
         start_s=start["start_s"],
         most_start=start["most_questions"],
         start_behind=start["most_behind_s"],
-        start_late=start["late_s"],
+        start_away=_AWAY.format(start["late_s"]) if start["late_s"] else "",
         polls_busy=state["polls_busy"],
         polled=polled,
         polled_from=decide.POLL_LEAST_S * decide.POLL_PER_S,

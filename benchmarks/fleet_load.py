@@ -132,8 +132,9 @@ class Steady:
 def steady(machines: int, certificates: int, lives_s: Sequence[float], constants: Constants) -> Steady:
     """Reckon with means."""
     costs = constants.operations
-    # The greatest of n jitters is n / (n + 1) on average.
-    rounds = certificates * statistics.fmean(1 / pause_s(each, machines / (machines + 1)) for each in lives_s)
+    # The greatest of n numbers is n / (n + 1) on average.
+    jitter = decide.joint_jitter(0.5, machines / (machines + 1))
+    rounds = certificates * statistics.fmean(1 / pause_s(each, jitter) for each in lives_s)
     alone = machines * certificates * statistics.fmean(1 / pause_s(each, 0.5) for each in lives_s)
     interval_s = decide.poll_interval_s(certificates)
     polls = machines / interval_s

@@ -1,9 +1,9 @@
 """A large fleet: each certificate's rounds are events, and of its machines only those that come first are drawn.
 
-All machines of a round hold the same response, so they are due by their own jitter alone, and the first ones by the
-least order statistics of their pauses: the next smaller of n evenly spread numbers below x is x * u ** (1 / n). Who
-comes after the first one's announcement has nothing to do any more. While the server is away each machine that is due
-asks, and is drawn.
+All machines of a round hold the same response, so they are due by their own part of the jitter, and the first ones by
+the least order statistics of their pauses: the next smaller of n evenly spread numbers below x is x * u ** (1 / n).
+Who comes after the first one's announcement has nothing to do any more. While the server is away each machine that is
+due asks, and is drawn.
 """
 
 from __future__ import annotations
@@ -55,27 +55,29 @@ class Model:
             self._live(self._world.life_s(certificate))
         return self.tally
 
-    def _pauses(self, life_s: float) -> Iterator[float]:
-        """The pauses of all machines after a response, the shortest first."""
+    def _pauses(self, life_s: float, shared: float) -> Iterator[float]:
+        """The pauses of all machines after a response, the shortest first; `shared`: of their jitter."""
         jitter = 1.0
         for left in range(self._world.machines, 0, -1):
             jitter *= self._chance.random() ** (1 / left)
-            yield pause_s(life_s, jitter)
+            yield pause_s(life_s, decide.joint_jitter(shared, jitter))
 
     def _live(self, life_s: float) -> None:
-        pauses = [*self._some_pauses(life_s)]
+        shared = self._chance.random()
+        pauses = [*self._some_pauses(life_s, shared)]
         signed_s = self._chance.random() * (-pauses[0] if self._started_s is None else self._started_s)
         while signed_s + pauses[0] < self._world.end_s:
             if signed_s + pauses[0] < self._world.before_s or signed_s >= self._world.back_s:
                 signed_s = self._round(signed_s, pauses)
             else:
-                signed_s = self._trouble(signed_s, life_s, pauses)
-            pauses = [*self._some_pauses(life_s)]
+                signed_s = self._trouble(signed_s, life_s, shared, pauses)
+            shared = self._chance.random()
+            pauses = [*self._some_pauses(life_s, shared)]
 
-    def _some_pauses(self, life_s: float) -> Iterator[float]:
+    def _some_pauses(self, life_s: float, shared: float) -> Iterator[float]:
         """Those that end before the first question may be answered."""
         first_s = None
-        for each_s in self._pauses(life_s):
+        for each_s in self._pauses(life_s, shared):
             yield each_s
             first_s = each_s if first_s is None else first_s
             if each_s > first_s + LATENCY_S[1]:
@@ -102,8 +104,8 @@ class Model:
 
     # --- while the server is away, and until all know the newest
 
-    def _trouble(self, signed_s: float, life_s: float, drawn: list[float]) -> float:
-        holders, asked_s = self._ask_alone(signed_s, life_s, drawn)
+    def _trouble(self, signed_s: float, life_s: float, shared: float, drawn: list[float]) -> float:
+        holders, asked_s = self._ask_alone(signed_s, life_s, shared, drawn)
         if not holders and asked_s >= self._all_back_s:
             return self._round(signed_s, [asked_s - signed_s])
         newest_s = self._give_back(holders, asked_s)
@@ -118,11 +120,13 @@ class Model:
             self._settled(len(holders), newest_s, newest_s)
         return newest_s
 
-    def _ask_alone(self, signed_s: float, life_s: float, drawn: list[float]) -> tuple[list[tuple[float, int]], float]:
+    def _ask_alone(
+        self, signed_s: float, life_s: float, shared: float, drawn: list[float]
+    ) -> tuple[list[tuple[float, int]], float]:
         """Who has asked alone, as (signed, machine), and when the first one would ask for all."""
         machines = self._world.machines
         begin, holders, asked_s = self._chance.randrange(machines), [], math.inf
-        for number, pause in enumerate(self._from(drawn, life_s)):
+        for number, pause in enumerate(self._from(drawn, life_s, shared)):
             due_s, machine = signed_s + pause, (begin + number) % machines
             back_s = self.connected_at_s[machine]
             if self._world.before_s <= due_s < back_s:
@@ -138,16 +142,16 @@ class Model:
                 break
         return holders, asked_s
 
-    def _from(self, drawn: list[float], life_s: float) -> Iterator[float]:
+    def _from(self, drawn: list[float], life_s: float, shared: float) -> Iterator[float]:
         """Those drawn already, and the rest of all pauses."""
         yield from drawn
         left = self._world.machines - len(drawn)
         # The jitter of the last one drawn: pauses are straight lines of the jitter.
-        longest_s, shortest_s = pause_s(life_s, 0.0), pause_s(life_s, 1.0)
+        longest_s, shortest_s = (pause_s(life_s, decide.joint_jitter(shared, own)) for own in (0.0, 1.0))
         jitter = (longest_s - drawn[-1]) / (longest_s - shortest_s)
         for each in range(left, 0, -1):
             jitter *= self._chance.random() ** (1 / each)
-            yield pause_s(life_s, jitter)
+            yield pause_s(life_s, decide.joint_jitter(shared, jitter))
 
     def _give_back(self, holders: list[tuple[float, int]], asked_s: float) -> float | None:
         """Have those give their response who look before anybody asks; when the newest was signed, None: none did."""

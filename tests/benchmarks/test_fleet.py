@@ -51,12 +51,15 @@ def test_the_first_of_many_is_drawn_as_the_least_of_all(machines):
     from fleet_model import Model
     from fleet_world import World, pause_s
 
+    from proxy.keeper.fleet.decide import joint_jitter
+
     life_s = 28_800.0
     chance = random.Random(1)
     model = Model(World(machines, 1, 3_600.0, 60.0, 60.0, (life_s,)), chance, 1.0)
     times = 2_000
-    drawn = sum(next(model._pauses(life_s)) for _ in range(times)) / times
-    least = sum(pause_s(life_s, max(chance.random() for _ in range(machines))) for _ in range(times)) / times
+    drawn = sum(next(model._pauses(life_s, 0.5)) for _ in range(times)) / times
+    greatest = [max(chance.random() for _ in range(machines)) for _ in range(times)]
+    least = sum(pause_s(life_s, joint_jitter(0.5, own)) for own in greatest) / times
     window_s = pause_s(life_s, 0.0) - pause_s(life_s, 1.0)
     assert abs(drawn - least) < 0.02 * window_s
 

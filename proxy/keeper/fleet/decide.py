@@ -43,8 +43,8 @@ not come to the responder at once."""
 ALONE_WITHOUT_S = 3.0
 """The same for who holds nothing, whose clients go without meanwhile."""
 
-OWN_PART = 0.1
-"""Of the jitter of a refresh: machines do not look for the same certificate at once."""
+SHARED_PART = 0.25
+"""Of the jitter of a refresh, see `shared_jitter`. Without the server the rest keeps machines apart."""
 
 RETRY_MIN_S = 0.5
 RETRY_MAX_S = 30.0
@@ -148,13 +148,17 @@ def alone_pause_s(remaining_s: float | None, jitter: float) -> float:
 
 
 def shared_jitter(key: bytes, der: bytes, own: float) -> float:
-    """The jitter of the refresh of a response: nine tenths of it are the same on all machines.
+    """The jitter of the refresh of a response: a part of it is the same on all machines, by key and response.
 
     Were it each machine's own, the first of many would come at nearly the same moment of each response's life, and what
     was fetched together would be due together ever after.
     """
-    of_all = sha256(key + der).digest()
-    return (1 - OWN_PART) * (int.from_bytes(of_all[:4], "big") / 2**32) + OWN_PART * own
+    return joint_jitter(int.from_bytes(sha256(key + der).digest()[:4], "big") / 2**32, own)
+
+
+def joint_jitter(shared: float, own: float) -> float:
+    """Put it together of two numbers in [0, 1)."""
+    return SHARED_PART * shared + (1 - SHARED_PART) * own
 
 
 def retry_s(failures: int, jitter: float) -> float:
