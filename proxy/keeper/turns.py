@@ -116,6 +116,8 @@ class Turns:
 
     async def look(self, watched: Watched) -> datetime | None:
         """See what the fleet has of a certificate that is due."""
+        if settled := self._settled.pop(watched.identity.cache_key, None):  # announced while it waited for this
+            return settled
         return self._act_on(watched, await self._sharing.look(watched, insists=self._insists(watched)))
 
     async def begin(self, watched: Watched) -> datetime | None:
