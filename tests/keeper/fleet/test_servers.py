@@ -17,6 +17,7 @@ from keeper.responders import responder, until
 from keeper.world import ONE, TWO, stapled
 from lab.servers import openssl, require_peer
 
+from proxy.keeper.fleet.trouble import FleetReason
 from proxy.redisdoor import Credentials, RedisDoor, read_door
 from proxy.settings.model import StaplingSettings
 
@@ -126,6 +127,12 @@ def test_a_user_with_a_password_and_the_rights_that_are_needed(tmp_path):
             reason, detail = asyncio.run(trouble(door(place, credentials=Credentials(user, password))))
             assert reason == "not-allowed", detail
             assert "word" not in detail.replace("password", "")
+
+
+def test_the_page_has_a_word_for_each_trouble():
+    """The same as the log, the status and the metrics."""
+    told = PAGE.read_text()
+    assert [reason for reason in FleetReason if f"`{reason}`" not in told] == []
 
 
 def test_a_number_of_a_database(tmp_path):
