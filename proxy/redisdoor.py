@@ -47,6 +47,11 @@ class RedisDoor:
     is_cluster: bool
     timeout_s: float
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no text may repeat."""
+        return tuple(each.password for each in (self.credentials, self.sentinel_credentials) if each.password)
+
 
 def read_door(settings: StaplingSettings, environment: Mapping[str, str]) -> RedisDoor | None:
     """Read the files that are named; None: nothing is shared. ConfigError has all mistakes."""

@@ -118,22 +118,22 @@ class Server:
         pubsub = alone.pubsub(ignore_subscribe_messages=True)
         stack.push_async_callback(pubsub.aclose)
         await pubsub.subscribe(self.channel)
-        return _Listening(pubsub, self._timeout_s)
+        return _Listening(pubsub, self._timeout_s, self._door.secrets)
 
     async def _within(self, operation: Callable[[], Awaitable[T]]) -> T:
         async def in_turn() -> T:
             async with self._room:
                 return await operation()
 
-        return await _apart(in_turn(), self._timeout_s)
+        return await _apart(in_turn(), self._timeout_s, self._door.secrets)
 
     async def close(self) -> None:
         """Close all connections."""
         with contextlib.suppress(FleetTrouble):
-            await _apart(self._close(), min(self._timeout_s, _CLOSED_WITHIN_S))
+            await _apart(self._close(), min(self._timeout_s, _CLOSED_WITHIN_S), self._door.secrets)
 
 
-async def _apart(operation: Coroutine[Any, Any, T], timeout_s: float) -> T:
+async def _apart(operation: Coroutine[Any, Any, T], timeout_s: float, secrets: Sequence[str]) -> T:
     """Wait for an operation for so long; FleetTrouble says what went wrong.
 
     It is a task of its own: redis-py loses cancellations (8.1 did one of six, at certain moments), and with them the
@@ -145,7 +145,7 @@ async def _apart(operation: Coroutine[Any, Any, T], timeout_s: float) -> T:
         if task.done():
             return task.result()
     except Exception as error:  # the edge of a task: over what is no Redis, redis-py stumbles in many ways
-        raise trouble_of(error) from error
+        raise trouble_of(error, secrets) from error
     finally:
         if not task.done():
             _LEFT_BEHIND.add(task)
@@ -165,19 +165,20 @@ def _left_behind(task: asyncio.Task[Any]) -> None:
 
 
 class _Listening:
-    def __init__(self, pubsub: PubSub, timeout_s: float) -> None:
+    def __init__(self, pubsub: PubSub, timeout_s: float, secrets: Sequence[str]) -> None:
         self._pubsub = pubsub
         self._timeout_s = timeout_s
+        self._secrets = secrets
         self._heard_at = asyncio.get_running_loop().time()
         self._is_asked = False
 
     async def next(self, within_s: float) -> bytes | None:
         loop = asyncio.get_running_loop()
-        message = await _apart(self._pubsub.get_message(timeout=within_s), within_s + self._timeout_s)
+        message = await _apart(self._pubsub.get_message(timeout=within_s), within_s + self._timeout_s, self._secrets)
         silent_s = loop.time() - self._heard_at
         if message is None and silent_s > SILENT_S and not self._is_asked:
             self._is_asked = True
-            await _apart(_ping(self._pubsub), self._timeout_s)
+            await _apart(_ping(self._pubsub), self._timeout_s, self._secrets)
         if message is None:
             if silent_s > 2 * SILENT_S:
                 raise FleetTrouble(FleetReason.TIMEOUT, "the subscription is silent")

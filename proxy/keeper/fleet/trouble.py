@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
@@ -24,6 +25,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from proxy.errors import StapleproxyError
 from proxy.keeper.trouble import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class FleetReason(StrEnum):
@@ -80,15 +84,26 @@ _WORDS = {
 }
 
 
-def trouble_of(error: Exception) -> FleetTrouble:
-    """Translate what came out of an operation; what is not known came of an answer that redis-py could not read."""
+def trouble_of(error: Exception, secrets: Sequence[str] = ()) -> FleetTrouble:
+    """Translate what came out of an operation; what is not known came of an answer that redis-py could not read.
+
+    `secrets` are left out, should the server repeat them.
+    """
     if tls := _of_tls(error):  # which redis-py tells as one of many failures to connect
         return FleetTrouble(FleetReason.TLS, one_line(getattr(tls, "verify_message", "") or tls.reason or str(tls)))
     reason = next((reason for known, reason in _REASONS if isinstance(error, known)), FleetReason.PROTOCOL)
-    text = one_line(str(error)).rstrip(".") or type(error).__name__
+    text = one_line(_without(secrets, str(error))).rstrip(".") or type(error).__name__
     if isinstance(error, ResponseError) and reason is FleetReason.REFUSED:
         reason = next((each for word, each in _WORDS.items() if word in text.replace("-", " ").split()), reason)
     return FleetTrouble(reason, "no answer in time" if reason is FleetReason.TIMEOUT else text)
+
+
+def _without(secrets: Sequence[str], text: str) -> str:
+    # A server that has no AUTH, or has renamed it, repeats its arguments, each up to some length.
+    text = text.partition(", with args beginning with")[0]
+    for secret in secrets:
+        text = text.replace(secret, "...")
+    return text
 
 
 def _of_tls(error: BaseException | None) -> ssl.SSLError | None:

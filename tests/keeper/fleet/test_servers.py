@@ -142,6 +142,16 @@ def test_a_number_of_a_database(tmp_path):
         assert len(server.cli("-n", "3", "--scan", "--pattern", f"{PREFIX}*:staple").split()) == 2
 
 
+@pytest.mark.parametrize("user", ["somebody", None])
+def test_a_password_that_the_server_repeats_is_not_told(tmp_path, lines, user):
+    """Redis does where AUTH is renamed: it says with which arguments it does not know it."""
+    with redis_server(tmp_path, "--rename-command", "AUTH", "") as server:
+        place = door(f"redis://{server.address}", credentials=Credentials(user, "hidden-word"))
+        reason, detail = asyncio.run(trouble(place))
+    assert (reason, detail) == ("refused", "unknown command 'AUTH'")
+    assert not any("hidden-word" in line for line in lines())
+
+
 def test_no_secret_is_told(tmp_path):
     """Not by what is printed of what holds it."""
     assert "hidden-word" not in repr(door("redis:h", credentials=Credentials(None, "hidden-word")))
