@@ -219,7 +219,7 @@ class Turns:
                 pause_s = wait_s(left_s, self._jitter())
                 self._waited_s[key] = self._waited_s.get(key, 0.0) + pause_s
                 return now + timedelta(seconds=pause_s)
-            case InVain():
+            case InVain() if not self._insists(watched):  # else it is a lie, and would be for ever
                 self._let_pass.add(key)
                 what = "another machine of the fleet has asked in vain a moment ago"
                 watched.round = (Trouble(self._sharing.name, ASKED_IN_VAIN, what),)

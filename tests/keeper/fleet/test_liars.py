@@ -1,0 +1,127 @@
+"""A server that lies: the machine has its staple all the same, goes on, and writes no traceback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+import pytest
+from keeper.fleet.fake_redis import array, fake_redis
+from keeper.fleet.test_fleet import Origin, door, member
+from keeper.responders import responder, until
+from keeper.world import ONE, stapled
+
+
+async def endless(writer, _words):
+    """A value without an end."""
+    writer.write(b"$999999999999\r\n")
+    with contextlib.suppress(ConnectionError):
+        while not writer.is_closing():
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+
+
+async def hang_up(writer, _words):
+    writer.close()
+
+
+async def silence(_writer, _words):
+    pass
+
+
+async def byte_by_byte(writer, _words):
+    with contextlib.suppress(ConnectionError):
+        for _ in range(40):
+            writer.write(b"$")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+
+ANSWERS = {
+    "a word": b"+OK\r\n",
+    "a number": b":5\r\n",
+    "nothing": b"$-1\r\n",
+    "no list": b"*-1\r\n",
+    "an empty list": b"*0\r\n",
+    "no number": b":abc\r\n",
+    "no length": b"$abc\r\n",
+    "a negative length": b"$-7\r\n",
+    "lists in lists": b"*1\r\n" * 5_000 + b":1\r\n",
+    "a long list": b"*999999999\r\n" + b":1\r\n" * 2_000_000,
+    "another protocol": b">2\r\n+a\r\n+b\r\n",
+    "a map": b"%1\r\n+a\r\n:1\r\n",
+    "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "a line without an end": b"+" + b"x" * 300_000,
+    "escapes": b"-ERR \x1b[31m\xff\x07 red\r\n",
+    "moved": b"-MOVED 1 127.0.0.1:1\r\n",
+    "ask": b"-ASK 1 127.0.0.1:1\r\n",
+    "no script": b"-NOSCRIPT none\r\n",
+    "lists of numbers": array(1, 2, 3),
+    "found and nothing": array(b"found", 0),
+    "found far from now": array(b"found", 2**63 - 1, b"1 1 1 -\nx"),
+    "theirs for ever": array(b"theirs", 2**63 - 1),
+    "theirs without an end": array(b"theirs", -1),
+    "in vain, always": array(b"in-vain", 10_000),
+    "long": array(b"long", 2**63 - 1),
+    "a word that is none": array(b"\xff\xff", 1),
+    "endless": endless,
+    "hangs up": hang_up,
+    "is silent": silence,
+    "a byte at a time": byte_by_byte,
+}
+COMMANDS = ("TURN", "ALL", "CLIENT", "SUBSCRIBE", "SET", "GETRANGE", "PUT", "EXTEND", "RELEASE", "EVAL")
+SAID = [
+    pytest.param(command, answer, marks=[] if command == "TURN" else [pytest.mark.slow])
+    for command in COMMANDS
+    for answer in ANSWERS
+]
+
+
+@pytest.mark.parametrize(("command", "answer"), SAID)
+def test_whatever_it_says_the_machine_has_its_staple(command, answer, lines):
+    async def run():
+        origin = Origin()
+        says = {command: ANSWERS[answer]}
+        if command == "EVAL":
+            says |= dict.fromkeys(("TURN", "PUT"), b"-NOSCRIPT none\r\n")
+        async with responder(origin.responder) as url, fake_redis(says) as fake:
+            place = door(f"redis:{fake.address}", timeout_s=0.3)
+            settings = {"warmup_timeout_s": 0.1, "fetch_timeout_s": 1}
+            async with member(place, stapled(ONE, url), world=origin, **settings) as one:
+
+                def time_goes_on():
+                    one.world.moment += timedelta(seconds=0.5)
+                    return one.world.staple(ONE)
+
+                await until(time_goes_on)
+                # Visited, too, and heard.
+                one.fleet._links[0].came_up.set()
+                for writer in fake.listeners:
+                    if isinstance(says[command], bytes) and not writer.is_closing():
+                        writer.write(says[command])
+                await one.world.some_naps()
+                assert one.world.staple(ONE)
+        written = lines()
+        assert not any("Traceback" in line or "\x1b" in line or "broke" in line for line in written), written
+
+    asyncio.run(run())
+
+
+def test_in_vain_for_ever_stops_nobody():
+    """A server that says so though it was insisted: the second time the machine asks without a lock."""
+
+    async def run():
+        origin = Origin()
+        async with responder(origin.responder) as url, fake_redis({"TURN": array(b"in-vain", -1)}) as fake:
+            place = door(f"redis:{fake.address}")
+            async with member(place, stapled(ONE, url), world=origin, warmup_timeout_s=0.1) as one:
+
+                def time_goes_on():
+                    one.world.moment += timedelta(seconds=1)
+                    return one.world.staple(ONE)
+
+                await until(time_goes_on)
+                assert one.counts["in-vain"] == 3
+
+    asyncio.run(run())
