@@ -149,8 +149,6 @@ class Turns:
         sharing, before, now = self._sharing, watched.newest, self._now()
         if watched.issuer is None:
             return None
-        if before and int(before.this_update.timestamp()) == found.head.this_update_s and self._is_ending(watched):
-            return None
         try:
             staple = self._shelf.offer(watched, found.der, now)
         except StapleRejected as refusal:
@@ -161,6 +159,9 @@ class Turns:
             watched.round = (Trouble(sharing.name, refusal.reason, refusal.detail),)
             return self._scheduling.put_off(watched)
         sharing.taken(watched, found, staple)
+        # By what is signed, and not by the head, which could say that each repetition is news.
+        if before and staple.this_update == before.this_update and self._is_ending(watched):
+            return None
         watched.failures, watched.troubles = 0, ()
         if before is None or before.der != staple.der:
             watched.jitter = self.jitter_of(watched, staple)

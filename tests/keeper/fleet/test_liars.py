@@ -7,10 +7,13 @@ import contextlib
 from datetime import timedelta
 
 import pytest
-from keeper.fleet.fake_redis import array, fake_redis
+from keeper.fleet.fake_redis import announcement, array, fake_redis
 from keeper.fleet.test_fleet import Origin, door, member
 from keeper.responders import responder, until
-from keeper.world import ONE, stapled
+from keeper.world import ONE, key, stapled
+from ocsp.pki import DAY, NOW
+
+from proxy.keeper.fleet.value import Head, encode
 
 
 async def endless(writer, _words):
@@ -123,5 +126,32 @@ def test_in_vain_for_ever_stops_nobody():
 
                 await until(time_goes_on)
                 assert one.counts["in-vain"] == 3
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("lie", [0, 1, 10**6])
+def test_nobodys_word_puts_a_refresh_off_until_it_is_too_late(lie):
+    """The same response, announced over and over as one that a responder gave just now; its head says what it likes."""
+
+    async def run():
+        origin = Origin()
+        async with responder(origin.responder) as url, fake_redis() as fake:
+            place = door(f"redis:{fake.address}")
+            async with member(place, stapled(ONE, url), world=origin) as one:
+                first = one.world.staple(ONE)
+                await until(lambda: fake.listeners)
+                (listener,) = fake.listeners
+                asked_ms = 10**13
+                while one.world.staple(ONE) == first:
+                    assert one.world.moment < NOW + 2 * DAY - DAY / 10, "the staple is nearly over"
+                    one.world.moment += DAY / 50
+                    origin.moment = one.world.moment
+                    asked_ms += 1
+                    heard = one.counts["announced"]
+                    value = encode(Head(int(NOW.timestamp()) + lie, asked_ms, 10**8), first)
+                    listener.write(announcement(fake.channel, key(ONE).hex().encode() + b" " + value))
+                    await until(lambda heard=heard: one.counts["announced"] > heard)
+                    await one.world.some_naps()
 
     asyncio.run(run())
