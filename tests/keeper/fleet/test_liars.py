@@ -11,7 +11,7 @@ from keeper.fleet.fake_redis import announcement, array, fake_redis
 from keeper.fleet.test_fleet import Origin, door, member
 from keeper.responders import responder, until
 from keeper.world import ONE, key, stapled
-from ocsp.pki import DAY, NOW
+from ocsp.pki import DAY, NOW, revoked
 
 from proxy.keeper.fleet.value import Head, encode
 
@@ -153,5 +153,25 @@ def test_nobodys_word_puts_a_refresh_off_until_it_is_too_late(lie):
                     listener.write(announcement(fake.channel, key(ONE).hex().encode() + b" " + value))
                     await until(lambda heard=heard: one.counts["announced"] > heard)
                     await one.world.some_naps()
+
+    asyncio.run(run())
+
+
+def test_what_is_revoked_is_told_once_however_often_it_is_announced():
+    """Each telling runs the operator's command."""
+
+    async def run():
+        origin = Origin()
+        origin.responder.say = lambda leaf: origin.responder.good(leaf, status=revoked(NOW))
+        async with responder(origin.responder) as url, fake_redis() as fake:
+            place = door(f"redis:{fake.address}")
+            async with member(place, stapled(ONE, url), world=origin) as one:
+                await until(lambda: one.world.heard.kinds == ["revoked"] and fake.listeners)
+                der = next(iter(one.refresher.watched())).newest.der
+                for asked_ms in range(10**13, 10**13 + 50):
+                    value = encode(Head(int(NOW.timestamp()), asked_ms), der)
+                    fake.listeners[0].write(announcement(fake.channel, key(ONE).hex().encode() + b" " + value))
+                await until(lambda: one.counts["announced"] == 50)
+                assert one.world.heard.kinds == ["revoked"]
 
     asyncio.run(run())
