@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from proxy.settings.model import StaplingSettings
 
 _OLDEST_S = -(10**12)
+_OLDEST_AGE_S = 10.0**9
+"""The server's time may be any; that of a datetime goes no further than year 1."""
 _TURNS_AT_ONCE = 3
 """A value that is refused before it is read is looked past; each time it may be another one."""
 _MAX_WANTED = 100_000
@@ -176,8 +178,8 @@ class Fleet:
         except ValueError as error:
             self._refusals.add(watched, digest, MALFORMED, str(error))
             return None
-        age_ms = 0 if now_ms is None else max(now_ms - head.asked_ms, 0)
-        return Found(head, der, age_ms / 1000, digest)
+        age_s = 0.0 if now_ms is None else (now_ms - head.asked_ms) / 1000
+        return Found(head, der, min(max(age_s, 0.0), _OLDEST_AGE_S), digest)
 
     def _mine(self, watched: Watched) -> Head | None:
         """Give the head of what is held here; None: nothing is known of the certificate."""

@@ -7,7 +7,7 @@ import contextlib
 from datetime import timedelta
 
 import pytest
-from keeper.fleet.fake_redis import announcement, array, fake_redis
+from keeper.fleet.fake_redis import announcement, array, bulk, fake_redis
 from keeper.fleet.test_fleet import Origin, door, member
 from keeper.responders import responder, until
 from keeper.world import ONE, key, stapled
@@ -153,6 +153,23 @@ def test_nobodys_word_puts_a_refresh_off_until_it_is_too_late(lie):
                     listener.write(announcement(fake.channel, key(ONE).hex().encode() + b" " + value))
                     await until(lambda heard=heard: one.counts["announced"] > heard)
                     await one.world.some_naps()
+
+    asyncio.run(run())
+
+
+def test_the_servers_time_may_be_any(lines):
+    async def run():
+        origin = Origin()
+        value = encode(Head(int(NOW.timestamp()), 1), origin.responder.good(ONE))
+        says = {"TURN": array(b"found", 2**63 - 1, value), "GETRANGE": bulk(value[:64])}
+        async with responder(origin.responder) as url, fake_redis(says) as fake:
+            place = door(f"redis:{fake.address}")
+            async with member(place, stapled(ONE, url), world=origin) as one:
+                await until(lambda: one.world.staple(ONE))
+                one.fleet._links[0].came_up.set()
+                looked = fake.heard["GETRANGE"]
+                await until(lambda: fake.heard["GETRANGE"] > looked)
+        assert not any("broke" in line for line in lines())
 
     asyncio.run(run())
 
