@@ -187,7 +187,7 @@ def _needs(settings: Settings) -> Iterator[tuple[str, str, Path | str, int, str]
         yield "stapling.on_event", "execute", command[0], os.X_OK, "no event will be told"
     if settings.stapling.fetch_issuer and (cache := parse_argument(settings.stapling.local_cache).path):
         what = "issuers that are fetched are not kept for a restart"
-        yield "stapling.cache", "make files in", Path(cache).parent, os.W_OK | os.X_OK, what
+        yield settings.stapling.local_cache_key, "make files in", Path(cache).parent, os.W_OK | os.X_OK, what
 
 
 def _may(path: Path | str, right: int) -> bool:

@@ -62,7 +62,8 @@ def check(file: Path, httpd: HttpdOptions | None) -> None:
     click.echo(cache_line(parse_argument(settings.stapling.local_cache), str(room)))
     if is_redis(settings.stapling.cache):
         click.echo(f"responses are shared with other machines over {parse_redis(settings.stapling.cache)}")
-    warnings = (*source.warnings, *site_warnings(sites, settings, now), *files.warnings, *cache_warnings(room))
+    small = cache_warnings(room, settings.stapling.local_cache_key)
+    warnings = (*source.warnings, *site_warnings(sites, settings, now), *files.warnings, *small)
     for warning in (*warnings, *command_warnings(settings.stapling.on_event), *acme_warnings(settings)):
         click.echo(source.warning(warning))
     click.echo(f"{file}: ok")
@@ -88,7 +89,7 @@ def folder_problems(settings: Settings) -> tuple[Problem, ...]:
     from proxy.cache.layout import parse_argument
 
     cache = parse_argument(settings.stapling.local_cache).path
-    paths = {"stapling.cache": cache, "access_log.path": _log_file(settings)}
+    paths = {settings.stapling.local_cache_key: cache, "access_log.path": _log_file(settings)}
     return tuple(
         Problem(key, f"the folder {Path(path).parent} does not exist: {_way_out(path)}")
         for key, path in paths.items()
@@ -110,12 +111,12 @@ def acme_warnings(settings: Settings) -> tuple[Problem, ...]:
     return (Problem("redirect.acme_folder", f"there is no folder {folder} yet: no challenge will be found"),)
 
 
-def cache_warnings(room: Room) -> tuple[Problem, ...]:
-    """Warn when not all responses can be in the cache at a time."""
+def cache_warnings(room: Room, key: str) -> tuple[Problem, ...]:
+    """Warn when not all responses can be in the cache at a time; `key` is the setting that has its size."""
     if room.fitting == room.count:
         return ()
     advice = f"shmcb:PATH({room.size_for_all}) would do for all" if room.size_for_all else "no size would do for all"
-    return (Problem("stapling.cache", f"{room}, so they take turns: {advice}"),)
+    return (Problem(key, f"{room}, so they take turns: {advice}"),)
 
 
 def command_warnings(command: tuple[str, ...]) -> tuple[Problem, ...]:

@@ -148,7 +148,7 @@ def _of_configuration(file: Path, httpd: HttpdOptions | None) -> CacheFile | Run
             "this cache is in memory only, nobody else can look into it: give it a path, as in shmcb:/run/staples, "
             "or set admin.socket"
         )
-        raise source.located(ConfigError(Problem("stapling.cache", what)))
+        raise source.located(ConfigError(Problem(settings.stapling.local_cache_key, what)))
     try:
         sites = load_sites(settings)
     except ConfigError as error:

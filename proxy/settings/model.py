@@ -160,6 +160,11 @@ class StaplingSettings(Model):
         """The argument of the cache that this machine staples from."""
         return self.redis.local_cache if is_redis(self.cache) else self.cache
 
+    @property
+    def local_cache_key(self) -> str:
+        """The setting that has it: what is wrong with it is mended there."""
+        return "stapling.redis.local_cache" if is_redis(self.cache) else "stapling.cache"
+
     # Of a field and not of the whole: pydantic looks at a whole only when all its fields are right, and a mistake here
     # would be told a round later than the others. The default is looked at as well: the other bound may be above it.
     @field_validator("refresh_max_interval_s", "retry_max_interval_s")

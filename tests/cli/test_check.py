@@ -148,6 +148,16 @@ def test_a_user_that_there_is_not(check, tmp_path):
     assert 'user: must be the name or the number of a user or a group, such as "www-data", found "-x"\n' in err
 
 
+def test_what_is_wrong_with_the_cache_on_this_machine_is_told_of_its_own_key_in_a_fleet(check, tmp_path):
+    fresh(tmp_path)
+    fleet = ["[stapling]", 'cache = "redis:localhost"', "[stapling.redis]"]
+    status, _, err = check(*fleet, 'local_cache = "shmcb:logs/x"', *SITE, *EC)
+    assert (status, err) == (
+        2,
+        "x.toml: stapling.redis.local_cache: the folder logs does not exist: make it, or give another path\n",
+    )
+
+
 def test_a_cache_too_small_for_all_is_told(check, tmp_path):
     certificate = '[[site.certificate]]\nchain = "{0}.chain.pem"\nkey = "{0}.key.pem"'
     sites = ["\n".join([*SITE, certificate.format(number)]) for number in range(6)]

@@ -308,14 +308,19 @@ def test_what_is_no_cache_is_one_sentence(tmp_path):
         assert run(path) == (1, b"", f"stapling cache {path}: {what}\n")
 
 
-def test_a_cache_in_memory_cannot_be_looked_into(tmp_path):
+@pytest.mark.parametrize(
+    ("cache", "key"), [("shmcb:", "stapling.cache"), ("redis:localhost", "stapling.redis.local_cache")]
+)
+def test_a_cache_in_memory_cannot_be_looked_into(tmp_path, cache, key):
+    """In a fleet the path belongs to the cache on this machine, and not where the server is named."""
     make_chain(tmp_path)
     (tmp_path / "x.toml").write_text(
+        f'[stapling]\ncache = "{cache}"\n'
         '[[site]]\nupstream = "http://127.0.0.1:8000"\n[[site.certificate]]\nchain = "ec.chain.pem"\nkey = "ec.key.pem"'
     )
     status, _, err = run(tmp_path / "x.toml")
     assert status == 2
-    assert err.startswith(f"{tmp_path / 'x.toml'}: stapling.cache: this cache is in memory only")
+    assert err.startswith(f"{tmp_path / 'x.toml'}: {key}: this cache is in memory only")
 
 
 @pytest.mark.parametrize(
