@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_OPERATIONS = 16
 """Under way at a time, each on a connection of its own; more wait, within their deadline."""
+_ABANDONED_S = 10.0
 MAX_ANSWER_BYTES = 4_194_304
 """Of one answer or announcement: more than the longest response that settings allow, and than a cluster's plan."""
 _LINE_BYTES = 64
@@ -138,8 +139,9 @@ def _options(door: RedisDoor, credentials: Credentials) -> dict[str, Any]:  # as
     options: dict[str, Any] = {
         "username": credentials.username,
         "password": credentials.password,
-        "socket_timeout": door.timeout_s,
-        "socket_connect_timeout": door.timeout_s,
+        # Deadlines are `Server`'s. These end what has lost its cancellation, and are no judgement on the server.
+        "socket_timeout": door.timeout_s + _ABANDONED_S,
+        "socket_connect_timeout": door.timeout_s + _ABANDONED_S,
         "retry": Retry(NoBackoff(), 0),
         "protocol": 2,
         "client_name": "stapleproxy",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from keeper.responders import responder, until
 from keeper.world import ONE, TWO, stapled
 from lab.servers import openssl, require_peer
 
+from proxy.keeper.fleet import scripts
+from proxy.keeper.fleet.server import Server
 from proxy.keeper.fleet.trouble import FleetReason
 from proxy.redisdoor import Credentials, RedisDoor, read_door
 from proxy.settings.model import StaplingSettings
@@ -255,3 +258,23 @@ def cluster_ports(count):
         else:
             found += [p for p in [20_000 + port % 20_000 + len(found)] if p not in found]
     return found
+
+
+def test_a_machine_that_was_held_up_itself_does_not_blame_the_server(tmp_path):
+    """Its answer came in time, and was not looked at: a long status was written meanwhile, or the machine was busy."""
+
+    question = (scripts.TURN, scripts.read_turn, b"k" * 20, 65_000, 0, 0, "", "", 0, 0)
+
+    async def run(place):
+        asked = Server(place, place.servers.addresses)
+        await asked.run(*question)
+        for turns in range(8):  # of the loop, until it is held up: before the question is sent, and after
+            asking = [asyncio.create_task(asked.run(*question)) for _ in range(20)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            time.sleep(2 * place.timeout_s)  # noqa: ASYNC251  this is what holds it up
+            assert await asyncio.gather(*asking) == [(b"free", 0, b"")] * 20
+        await asked.close()
+
+    with redis_server(tmp_path) as server:
+        asyncio.run(run(door(f"redis://{server.address}", timeout_s=0.2)))
