@@ -5,6 +5,7 @@ A few things are not to be had by their arguments: the classes of connection and
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,19 @@ class _SentinelTlsConnection(_OwnTls, SentinelManagedSSLConnection):
     pass
 
 
+class _Sentinels(Sentinel):
+    """Asks one that hangs last from then on: until our deadline is over redis-py would wait for the first, always."""
+
+    async def discover_master(self, service_name: str) -> Any:  # as it says
+        first = self.sentinels[0]
+        try:
+            return await super().discover_master(service_name)
+        except asyncio.CancelledError:
+            if self.sentinels[0] is first:  # else another connection has noticed
+                self.sentinels.append(self.sentinels.pop(0))
+            raise
+
+
 def client(door: RedisDoor, addresses: Sequence[Address]) -> tuple[Client, Closing]:
     """Make one, with what closes it: for a server, for what Sentinels watch, or for a cluster."""
     if door.is_cluster:
@@ -105,7 +119,7 @@ def _single(host: str, port: int, options: dict[str, Any], tls: ssl.SSLContext |
 def _behind_sentinels(door: RedisDoor, name: str, addresses: Sequence[Address]) -> tuple[Client, Closing]:
     kind = _SentinelTlsConnection if door.tls else SentinelManagedConnection
     options = _options(door, door.credentials) | {"db": door.servers.database}
-    sentinel = Sentinel([], connection_class=kind, **options)  # type: ignore[no-untyped-call]  # it has no types
+    sentinel = _Sentinels([], connection_class=kind, **options)  # type: ignore[no-untyped-call]  # it has no types
     # Made here and not by it, which would make them of its own classes.
     own = _options(door, door.sentinel_credentials)
     sentinel.sentinels = [_single(host, port or SENTINEL_PORT, own, door.tls) for host, port in addresses]

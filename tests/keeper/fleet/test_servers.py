@@ -13,6 +13,7 @@ import pytest
 from integration.conftest import free_port
 from integration.front import wait_until
 from integration.redis_servers import redis_server
+from keeper.fleet.fake_redis import array, fake_redis
 from keeper.fleet.test_fleet import PREFIX, Origin, door, member
 from keeper.responders import responder, until
 from keeper.world import ONE, TWO, stapled
@@ -278,3 +279,31 @@ def test_a_machine_that_was_held_up_itself_does_not_blame_the_server(tmp_path):
 
     with redis_server(tmp_path) as server:
         asyncio.run(run(door(f"redis://{server.address}", timeout_s=0.2)))
+
+
+def sentinel_of(server) -> dict[str, bytes]:
+    """What a Sentinel says that watches this server."""
+    words = ("name", "mymaster", "ip", "127.0.0.1", "port", str(server.port), "flags", "master")
+    numbers = (word for name in ("num-slaves", "num-other-sentinels", "quorum") for word in (name, "1"))
+    return {"SENTINEL": b"*1\r\n" + array(*(word.encode() for word in (*words, *numbers)))}
+
+
+def test_a_sentinel_that_hangs_is_not_asked_first_for_ever(tmp_path):
+    """Its machine is gone without a word, perhaps with the old master: the next one knows the new one."""
+
+    async def silence(_writer, _words) -> None:
+        pass
+
+    async def run(server):
+        async with fake_redis({"ALL": silence}) as hangs, fake_redis(sentinel_of(server)) as knows:
+            origin = Origin()
+            place = door(f"redis:{hangs.address},{knows.address}", sentinel_master="mymaster", timeout_s=0.5)
+            async with (
+                responder(origin.responder) as url,
+                member(place, stapled(ONE, url), world=origin, warmup_timeout_s=0.1) as one,
+            ):
+                await until(lambda: one.fleet.told().servers[0].is_up)
+                assert hangs.heard
+
+    with redis_server(tmp_path) as server:
+        asyncio.run(run(server))
