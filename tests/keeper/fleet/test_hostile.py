@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import tracemalloc
 from dataclasses import replace
 from datetime import timedelta
@@ -264,7 +265,7 @@ def test_what_is_repeated_again_and_again_keeps_nobody_from_asking_near_its_end(
         ):
             await until(lambda: one.counts["stored"])
             held = one.world.staple(ONE)
-            repeated = encode(Head(int(NOW.timestamp()), 10**14), held)
+            repeated = encode(Head(int(NOW.timestamp()), int(time.time() * 1000) + 1), held)
             server.put(VALUE, repeated)
             origin.moment = one.world.moment = NOW + DAY * 1.6
             await asyncio.to_thread(server.publish, f"{PREFIX}new", key(ONE).hex().encode() + b" " + repeated)
@@ -288,7 +289,7 @@ def test_before_that_it_counts_as_asked(server):
         ):
             await until(lambda: one.counts["stored"])
             held = one.world.staple(ONE)
-            server.put(VALUE, encode(Head(int(NOW.timestamp()), 10**14), held))
+            server.put(VALUE, encode(Head(int(NOW.timestamp()), int(time.time() * 1000) + 1), held))
             origin.moment = one.world.moment = NOW + DAY * 1.2
             one.refresher.refresh(key(ONE))
             await until(lambda: one.counts["taken"])

@@ -8,12 +8,14 @@ from datetime import timedelta
 
 import pytest
 from keeper.fleet.fake_redis import announcement, array, bulk, fake_redis
-from keeper.fleet.test_fleet import Origin, door, member
+from keeper.fleet.test_fleet import VALUE, Origin, door, member, running, server
 from keeper.responders import responder, until
 from keeper.world import ONE, key, stapled
 from ocsp.pki import DAY, NOW, revoked
 
 from proxy.keeper.fleet.value import Head, encode
+
+__all__ = ["running", "server"]  # fixtures
 
 
 async def endless(writer, _words):
@@ -190,5 +192,26 @@ def test_what_is_revoked_is_told_once_however_often_it_is_announced():
                     fake.listeners[0].write(announcement(fake.channel, key(ONE).hex().encode() + b" " + value))
                 await until(lambda: one.counts["announced"] == 50)
                 assert one.world.heard.kinds == ["revoked"]
+
+    asyncio.run(run())
+
+
+def test_nobody_has_asked_in_the_future(server):
+    """The server's clock was wrong for a while: who asks now still counts as having asked, for all."""
+    origin = Origin()
+    same = origin.responder.good(ONE)
+    origin.responder.say = lambda _: same
+    server.put(VALUE, encode(Head(int(NOW.timestamp()), 9 * 10**14), same))
+
+    async def run():
+        async with responder(origin.responder) as url:
+            place = door(f"redis:{server.address}")
+            async with member(place, stapled(ONE, url), world=origin) as one:
+                await until(lambda: one.world.staple(ONE))
+                asked = origin.responder.questions(ONE)
+                one.world.moment += DAY * 5 / 4
+                await until(lambda: origin.responder.questions(ONE) > asked)
+                await until(lambda: one.counts["stored"])
+                assert one.counts["older"] == 0
 
     asyncio.run(run())
