@@ -87,6 +87,9 @@ def _check_cache(text: str) -> str:
             parse_redis(text)
         except ValueError as error:  # there may be a password in it
             raise PydanticCustomError(NOT_REPEATED, "SSLStaplingCache: {what}", {"what": str(error)}) from None
+    elif "://" in text and not text.startswith("shmcb:"):  # Apache's sentence would have a module loaded
+        what = "must be shmcb:, shmcb:PATH, shmcb:PATH(SIZE), redis:HOST or rediss://HOST, for Valkey too"
+        raise PydanticCustomError(NOT_REPEATED, what)
     else:
         parse_argument(text)
     return text

@@ -58,6 +58,7 @@ def test_what_is_wrong_is_one_sentence_without_the_value(text, what):
 @pytest.mark.parametrize(
     ("text", "where", "what"),
     [
+        ('cache = "valkey://u:secret@a"', "stapling.cache", "rediss://HOST, for Valkey too"),
         ('cache = "redis:u:secret@a"', "stapling.cache", "user and password do not belong here"),
         ('cache = "redis:a"\nredis.local_cache = "redis:b"', "stapling.redis.local_cache", "this machine's own"),
         ('cache = "redis:a"\nredis.key_prefix = "a{b}"', "stapling.redis.key_prefix", "1 to 100 letters"),
