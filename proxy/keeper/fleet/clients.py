@@ -1,12 +1,14 @@
 """redis-py's clients, as they are used here: nothing tried twice, TLS by our own context, answers of bounded length.
 
-A few things are not to be had by their arguments: the classes of connection and parser. See where they are set.
+Names are looked up in threads of our own. A few things are not to be had by arguments: the classes of connection and
+parser. See where they are set.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 
 from redis._parsers import _AsyncRESP2Parser
@@ -17,6 +19,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection, Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import InvalidResponse
 
+from proxy.keeper.resolver import Resolver
 from proxy.settings.caching import REDIS_PORT, SENTINEL_PORT
 
 if TYPE_CHECKING:
@@ -65,7 +68,53 @@ class BoundedParser(_AsyncRESP2Parser):
             raise InvalidResponse(f"an answer of more than {MAX_ANSWER_BYTES} bytes")
 
 
-class _OwnTls:
+class _OwnLookup:
+    """Looks names up as those of responders are; asyncio would in few threads, which others need, and an end waits for.
+
+    One address after the other is tried, as asyncio does.
+    """
+
+    host: str
+    _address = ""
+
+    def __init__(self, *, resolver: Resolver, **options: Any) -> None:  # as many types as redis-py has arguments
+        super().__init__(**options)
+        self._resolver = resolver
+
+    async def _connect(self) -> None:
+        failure = None
+        for address in await self._addresses():
+            self._address = address
+            try:
+                await super()._connect()  # type: ignore[misc]  # of Connection, which stands behind
+            except OSError as error:
+                failure = error
+            else:
+                return
+        raise failure or OSError(f"{self.host} has no address")
+
+    async def _addresses(self) -> list[str]:
+        try:
+            ip_address(self.host)
+        except ValueError:
+            return [found["host"] for found in await self._resolver.resolve(self.host)]
+        return [self.host]
+
+    def _connection_arguments(self) -> dict[str, Any]:
+        arguments: dict[str, Any] = super()._connection_arguments()  # type: ignore[misc]  # likewise
+        named = {"server_hostname": self.host} if "ssl" in arguments else {}
+        return arguments | {"host": self._address} | named
+
+
+class _Connection(_OwnLookup, Connection):
+    pass
+
+
+class _SentinelConnection(_OwnLookup, SentinelManagedConnection):
+    pass
+
+
+class _OwnTls(_OwnLookup):
     """Uses the context that it is given: redis-py would trust all CAs of the machine besides the one that is named."""
 
     def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:  # as many types as redis-py has arguments
@@ -112,12 +161,12 @@ def single(door: RedisDoor, host: str, port: int) -> Redis:
 
 
 def _single(host: str, port: int, options: dict[str, Any], tls: ssl.SSLContext | None) -> Redis:
-    kind = _TlsConnection if tls else Connection
+    kind = _TlsConnection if tls else _Connection
     return Redis.from_pool(ConnectionPool(connection_class=kind, host=host, port=port, **options))
 
 
 def _behind_sentinels(door: RedisDoor, name: str, addresses: Sequence[Address]) -> tuple[Client, Closing]:
-    kind = _SentinelTlsConnection if door.tls else SentinelManagedConnection
+    kind = _SentinelTlsConnection if door.tls else _SentinelConnection
     options = _options(door, door.credentials) | {"db": door.servers.database}
     sentinel = _Sentinels([], connection_class=kind, **options)  # type: ignore[no-untyped-call]  # it has no types
     # Made here and not by it, which would make them of its own classes.
@@ -135,9 +184,8 @@ def _behind_sentinels(door: RedisDoor, name: str, addresses: Sequence[Address]) 
 
 def _cluster(door: RedisDoor, addresses: Sequence[Address]) -> RedisCluster:
     options = _options(door, door.credentials)
-    own: dict[str, Any] = {"parser_class": options.pop("parser_class")}
-    if door.tls:
-        own |= {"tls": options.pop("tls"), "connection_class": _TlsConnection}
+    own: dict[str, Any] = {name: options.pop(name) for name in ("parser_class", "resolver", "tls") if name in options}
+    own["connection_class"] = _TlsConnection if door.tls else _Connection
     nodes = [ClusterNode(host, port or REDIS_PORT) for host, port in addresses]
     cluster = RedisCluster(startup_nodes=nodes, max_connections=MAX_OPERATIONS, ssl=bool(door.tls), **options)
     # It takes no such arguments. This is what its nodes are made with, now and whenever it finds another one.
@@ -160,5 +208,6 @@ def _options(door: RedisDoor, credentials: Credentials) -> dict[str, Any]:  # as
         "protocol": 2,
         "client_name": "stapleproxy",
         "parser_class": BoundedParser,
+        "resolver": Resolver(),
     }
     return options | {"tls": door.tls} if door.tls else options

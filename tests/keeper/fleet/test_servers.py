@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -307,3 +309,45 @@ def test_a_sentinel_that_hangs_is_not_asked_first_for_ever(tmp_path):
 
     with redis_server(tmp_path) as server:
         asyncio.run(run(server))
+
+
+def test_a_name_server_that_is_silent_holds_up_nothing_else(monkeypatch):
+    """Neither what else runs in threads, as the status does, nor the keeper's end, which would wait for the lookups."""
+    is_over = threading.Event()
+    look_up = socket.getaddrinfo
+
+    def silent(host, *more, **options):
+        if host == "silent.example":
+            is_over.wait(30)
+        return look_up(host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+
+    async def run() -> None:
+        asked = Server(door("redis:silent.example", timeout_s=0.1), [("silent.example", None)])
+        asking = [asyncio.create_task(asked.head(bytes(20))) for _ in range(40)]
+        done, _ = await asyncio.wait(asking)
+        assert {str(each.exception()) for each in done} == {"timeout: no answer within 0.1 s"}
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(lambda: None)
+        await asked.close()
+
+    begun_s = time.monotonic()
+    try:
+        asyncio.run(run())
+    finally:
+        is_over.set()
+    assert time.monotonic() - begun_s < 10
+
+
+def test_a_name_is_looked_up_and_each_of_its_addresses_tried(monkeypatch, tmp_path):
+    """As of a host with two addresses, on one of which nobody listens."""
+    real = socket.getaddrinfo
+    with redis_server(tmp_path) as server:
+
+        def two_addresses(host, port, *more, **options):
+            there = [found for each in ("127.0.0.9", "127.0.0.1") for found in real(each, port, *more, **options)]
+            return there if host == "two.example" else real(host, port, *more, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", two_addresses)
+        asyncio.run(shares(door(f"redis:two.example:{server.port}")))
