@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import json
 import socketserver
+import sys
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -59,6 +60,11 @@ def admin_socket(path: Path, **replies):
 
     class Server(socketserver.ThreadingUnixStreamServer):
         daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Say nothing of a command that has heard enough: it would stand among what that one prints."""
+            if not isinstance(sys.exc_info()[1], ConnectionError):
+                super().handle_error(request, client_address)
 
     with Server(str(path), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
