@@ -35,6 +35,10 @@ MAX_ANSWER_BYTES = 4_194_304
 """Of one answer or announcement: more than the longest response that settings allow, and than a cluster's plan."""
 _LINE_BYTES = 64
 """What each line counts for at the least, since it becomes an object: a list of a million numbers is a long answer."""
+_MAX_NUMBER_BYTES = 21
+"""Of a number's line: the type, a sign, and the digits of 64 bits. Python would read thousands of digits."""
+_NUMBERS = (b":", b"$", b"*")
+"""The types whose line is a number: an integer, or a length."""
 
 Address = tuple[str, int | None]
 Client = Redis | RedisCluster
@@ -60,6 +64,8 @@ class BoundedParser(_AsyncRESP2Parser):
     async def _readline(self) -> bytes:
         line = await super()._readline()
         self._take(max(len(line), _LINE_BYTES))
+        if line[:1] in _NUMBERS and len(line) > _MAX_NUMBER_BYTES:
+            raise InvalidResponse("a number of more than 64 bits")
         return line
 
     def _take(self, count: int) -> None:

@@ -65,6 +65,8 @@ ANSWERS = {
     "lists of numbers": array(1, 2, 3),
     "found and nothing": array(b"found", 0),
     "found far from now": array(b"found", 2**63 - 1, b"1 1 1 -\nx"),
+    "found, with a number of 400 digits": array(b"found", 10**400, b"1 1 1 -\nx"),
+    "theirs, with a number of 400 digits": array(b"theirs", 10**400),
     "theirs for ever": array(b"theirs", 2**63 - 1),
     "theirs without an end": array(b"theirs", -1),
     "in vain, always": array(b"in-vain", 10_000),
