@@ -305,8 +305,8 @@ class Refresher:
             if not is_last and error.reason is not Reason.REVOKED:
                 return None
             due = self.put_off(watched)
-            if self._turns and error.reason is Reason.REVOKED:  # which is as much worth knowing as a 'good'
-                await self._turns.answered(watched, None)
+            if self._turns and error.reason is Reason.REVOKED and watched.newest:  # as much worth knowing as a 'good'
+                await self._turns.answered(watched, watched.newest, None)
             elif self._turns:
                 await self._turns.failed(watched, (due - self._now()).total_seconds())
             return due
@@ -329,7 +329,7 @@ class Refresher:
             )
         self.end_round(watched)
         if self._turns:
-            await self._turns.answered(watched, answer.max_age_s)
+            await self._turns.answered(watched, answer.staple, answer.max_age_s)
         return due
 
     def put_off(self, watched: Watched, *, was_asked: bool = True) -> datetime:

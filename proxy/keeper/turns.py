@@ -134,10 +134,10 @@ class Turns:
             due = None if isinstance(turn, Found) else self._act_on(watched, turn)
         return due
 
-    async def answered(self, watched: Watched, max_age_s: float | None) -> None:
-        """Give the others what a responder has said."""
+    async def answered(self, watched: Watched, staple: Staple, max_age_s: float | None) -> None:
+        """Give the others what a responder has said, though it may have found no room here."""
         self._let_pass.discard(watched.identity.cache_key)
-        await self._sharing.store(watched, max_age_s)
+        await self._sharing.store(watched, staple, max_age_s)
 
     async def failed(self, watched: Watched, pause_s: float) -> None:
         """Let others ask, in a while."""

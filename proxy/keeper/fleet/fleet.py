@@ -116,12 +116,10 @@ class Fleet:
             self._locks.hold(watched.identity.cache_key, token, hold_s)
         return turn
 
-    async def store(self, watched: Watched, max_age_s: float | None) -> None:
-        """Give the others the newest that is known, from a responder just now, and release the lock."""
-        if watched.newest is None:
-            return
-        head = Head(_this_update_s(watched.newest), 0, None if max_age_s is None else int(min(max_age_s, 10**8)))
-        said = await self._put(watched, watched.newest, head, is_news=True)
+    async def store(self, watched: Watched, staple: Staple, max_age_s: float | None) -> None:
+        """Give the others what a responder has given just now, and release the lock."""
+        head = Head(_this_update_s(staple), 0, None if max_age_s is None else int(min(max_age_s, 10**8)))
+        said = await self._put(watched, staple, head, is_news=True)
         if said:
             self._counts[said] += 1
 

@@ -23,8 +23,8 @@ class Sharing(Protocol):
     async def begin(self, watched: Watched, *, insists: bool) -> Turn:
         """Look again, and take the lock if nobody has it."""
 
-    async def store(self, watched: Watched, max_age_s: float | None) -> None:
-        """Give the others the newest that is known, from a responder just now, and release the lock."""
+    async def store(self, watched: Watched, staple: Staple, max_age_s: float | None) -> None:
+        """Give the others what a responder has given just now, and release the lock."""
 
     async def give_up(self, watched: Watched, pause_s: float) -> None:
         """Say that nothing came, and that it is tried again after `pause_s`; release the lock."""

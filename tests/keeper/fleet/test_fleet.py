@@ -15,6 +15,7 @@ import pytest
 from integration.redis_servers import redis_server
 from keeper.responders import responder, until
 from keeper.world import ONE, TWO, Responder, World, at_work, key, stapled
+from ocsp import pki
 from ocsp.pki import DAY, NOW, Answer, cert_id, issue, revoked, single
 
 from proxy.cache.layout import CacheArgument
@@ -240,7 +241,7 @@ def test_never_an_older_one_over_a_newer_one(server):
                 watched = next(iter(one.refresher.watched()))
                 newest = server.raw("GET", VALUE)
                 watched.newest = replace(watched.newest, this_update=NOW - DAY, der=b"older")
-                await one.fleet.store(watched, None)
+                await one.fleet.store(watched, watched.newest, None)
                 assert one.counts["older"] == 1
         assert server.raw("GET", VALUE) == newest
 
@@ -333,6 +334,26 @@ def test_a_lost_announcement_is_made_up_for_by_the_poll(server, monkeypatch):
                 head = Head(int((NOW + DAY / 4).timestamp()), int(time.time() * 1000))
                 server.put(VALUE, encode(head, newer))
                 await until(lambda: one.world.staple(ONE) == newer)
+
+    asyncio.run(run())
+
+
+def test_who_has_no_room_for_what_it_got_gives_it_to_the_others(server):
+    """And the lock with it, for which they would wait else."""
+
+    async def run():
+        origin = Origin()
+        extension = pki.extension(pki.UNKNOWN_EXTENSION, critical=False, value=bytes(600_000))
+        origin.responder.say = lambda leaf: origin.responder.good(leaf, extensions=[extension])
+        place = door(f"redis:{server.address}")
+        async with (
+            responder(origin.responder) as url,
+            member(place, stapled(ONE, url), world=origin, max_response_bytes=1_000_000) as one,
+        ):
+            await until(lambda: one.counts["stored"])
+            assert one.world.staple(ONE) is None
+            assert (one.fleet.told().locks_held, server.cli("EXISTS", LOCK)) == (0, "0")
+            assert int(server.cli("STRLEN", VALUE)) > 600_000
 
     asyncio.run(run())
 
