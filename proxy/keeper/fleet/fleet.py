@@ -41,24 +41,16 @@ _OLDEST_AGE_S = 10.0**9
 """The server's time may be any; that of a datetime goes no further than year 1."""
 _TURNS_AT_ONCE = 3
 """A value that is refused before it is read is looked past; each time it may be another one."""
-_MAX_WANTED = 100_000
 _SETTLED_WITHIN_S = 5.0
 
 _log = logging.getLogger("stapleproxy.keeper")
 
 
-COUNTED = {
-    "taken": "responses taken that another machine fetched",
-    "announced": "announcements heard of certificates that are stapled here",
-    "stored": "responses given to the others",
-    "older": "responses not given, since the server had a newer one",
-    "unknown-format": "responses not given, since the server has one of a newer format",
-    "returned": "responses given back to a server that had lost them or had older ones",
-    "locked": "turns to ask, for the whole fleet",
-    "waited": "looks that found another machine asking",
-    "in-vain": "looks that found another machine having asked in vain",
-    "alone": "looks without the server's help",
-}
+_COUNTED = (
+    *("taken", "announced", "stored", "older", "unknown-format", "returned"),
+    *("locked", "waited", "in-vain", "alone"),
+)
+"""What each is, the metric `stapleproxy_fleet_events_total` says."""
 
 
 class Fleet:
@@ -84,9 +76,9 @@ class Fleet:
         self._giving: dict[CacheKey, bytes] = {}
         """On their way to the server: their announcement is nothing new here."""
         self._wanted: dict[CacheKey, None] = {}
-        """Announced without the value."""
+        """Announced without the value: of those that are stapled here, so there are never more."""
         self._is_wanted = asyncio.Event()
-        self._counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
+        self._counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
 
     def told(self) -> status.Fleet:
         """Tell how it stands; may be called from a thread."""
@@ -271,10 +263,10 @@ class Fleet:
         if watched is None:
             return
         self._counts["announced"] += 1
-        if not value and len(self._wanted) < _MAX_WANTED:
+        if not value:
             self._wanted[key] = None
             self._is_wanted.set()
-        elif value and len(value) <= self._settings.max_response_bytes + MAX_HEAD_BYTES:
+        elif len(value) <= self._settings.max_response_bytes + MAX_HEAD_BYTES:
             self._offer(watched, self._read(watched, value), taking)
 
     def _offer(self, watched: Watched, found: Found | None, taking: Taking) -> None:
