@@ -32,12 +32,9 @@ class RedisServers(NamedTuple):
     database: int
 
     def __str__(self) -> str:
-        hosts = ",".join(f"[{host}]" if ":" in host else host for host, _ in self.addresses)
-        ports = {port for _, port in self.addresses}
-        if ports != {None}:
-            hosts = ",".join(
-                (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "") for host, port in self.addresses
-            )
+        hosts = ",".join(
+            (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "") for host, port in self.addresses
+        )
         return f"redis{'s' * self.is_tls}://{hosts}" + (f"/{self.database}" if self.database else "")
 
 
