@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from hashlib import sha1
 
+from proxy.keeper.fleet.value import MAX_ANNOUNCED_BYTES
+
 _TEXT = """
 local function text_of(key)
   local text = redis.pcall('GETRANGE', key, 0, 63)
@@ -85,13 +87,13 @@ if said == 'stored' then
   redis.call('SET', KEYS[1], value)
   redis.call('PEXPIREAT', KEYS[1], until_ms)
   if channel ~= '' then
-    redis.call('PUBLISH', channel, #value <= 8192 and key .. ' ' .. value or key)
+    redis.call('PUBLISH', channel, #value <= MAX_ANNOUNCED_BYTES and key .. ' ' .. value or key)
   end
 end
 if token ~= '' and text_of(KEYS[2]) == token then redis.call('DEL', KEYS[2]) end
 return {said, asked}
 """
-)
+).replace("MAX_ANNOUNCED_BYTES", str(MAX_ANNOUNCED_BYTES))
 """Store unless what is there is newer or of an unknown format, announce, release the lock. ARGV: thisUpdate; asked, 0:
 now; max-age or -; until when it is of use; SHA-1 of a value that was refused; token or nothing; channel or nothing; the
 certificate's key in hexadecimal; DER."""

@@ -22,7 +22,7 @@ from proxy.cache.layout import CacheArgument
 from proxy.cache.segment import Segment
 from proxy.keeper.fleet.fleet import Fleet
 from proxy.keeper.fleet.server import Names
-from proxy.keeper.fleet.value import Head, encode
+from proxy.keeper.fleet.value import MAX_ANNOUNCED_BYTES, Head, encode
 from proxy.redisdoor import Credentials, RedisDoor
 from proxy.settings.caching import parse_redis
 
@@ -361,7 +361,7 @@ def test_who_has_no_room_for_what_it_got_gives_it_to_the_others(server):
 def test_an_announcement_too_long_to_have_the_value_in_it_is_fetched(server, monkeypatch):
     from proxy.keeper.fleet import scripts
 
-    monkeypatch.setattr(scripts, "PUT", scripts.PUT.replace("8192", "100"))
+    monkeypatch.setattr(scripts, "PUT", scripts.PUT.replace(f"#value <= {MAX_ANNOUNCED_BYTES}", "#value <= 100"))
 
     async def run():
         origin = Origin()
