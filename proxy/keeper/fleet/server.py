@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio.client import PubSub
 
-    from proxy.keeper.fleet.clients import Address
+    from proxy.keeper.fleet.clients import Address, Closing
     from proxy.redisdoor import RedisDoor
 
 T = TypeVar("T")
@@ -33,8 +33,8 @@ SILENT_S = 5.0
 _PROBE_LIFE_MS = 1_000
 _CLOSED_WITHIN_S = 1.0
 _HELD_UP_S = 0.05
-"""A deadline is noticed that late at the most by a process that is not held up: long lists of 10,000 certificates are
-written within a second, and a machine may be paused."""
+"""Who notices a deadline later than that was held up: by writing a list of 10,000 certificates, which takes up to a
+second, or with the whole machine."""
 
 
 class Subscription(Protocol):
@@ -117,9 +117,9 @@ class Server:
             await alone.initialize()
             node = alone.get_random_node()
             alone = single(self._door, str(node.host), int(node.port))
-            stack.push_async_callback(alone.aclose)
+            stack.push_async_callback(self._closed, alone.aclose)
         pubsub = alone.pubsub(ignore_subscribe_messages=True)
-        stack.push_async_callback(pubsub.aclose)
+        stack.push_async_callback(self._closed, pubsub.aclose)
         await pubsub.subscribe(self.channel)
         return _Listening(pubsub, self._timeout_s, self._door.secrets)
 
@@ -132,8 +132,11 @@ class Server:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._closed(self._close)
+
+    async def _closed(self, close: Closing) -> None:
         with contextlib.suppress(FleetTrouble):
-            await _apart(self._close(), min(self._timeout_s, _CLOSED_WITHIN_S), self._door.secrets)
+            await _apart(close(), min(self._timeout_s, _CLOSED_WITHIN_S), self._door.secrets)
 
 
 async def _apart(operation: Coroutine[Any, Any, T], timeout_s: float, secrets: Sequence[str]) -> T:
