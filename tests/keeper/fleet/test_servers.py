@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import socket
 import ssl
 import subprocess
@@ -120,10 +121,14 @@ def test_a_ca_that_is_named_is_the_only_one(certificates):
 PAGE = Path(__file__).parents[3] / "docs" / "fleet.md"
 
 
+def rights_of_the_page() -> list[str]:
+    (line,) = (line for line in PAGE.read_text().splitlines() if line.startswith("user stapleproxy on >PASSWORD "))
+    return line.replace("stapleproxy:", PREFIX).split()[4:]
+
+
 def test_a_user_with_a_password_and_the_rights_that_are_needed(tmp_path):
     """Those of the page, for keys of the prefix alone. A wrong password is told apart from a server that is down."""
-    (line,) = (line for line in PAGE.read_text().splitlines() if line.startswith("user stapleproxy on >PASSWORD "))
-    rights = line.replace("stapleproxy:", PREFIX).split()[4:]
+    rights = rights_of_the_page()
     with redis_server(tmp_path) as server:
         assert server.cli("ACL", "SETUSER", "staples", "on", ">hidden-word", *rights) == "OK"
         assert server.cli("ACL", "SETUSER", "default", "off") == "OK"
@@ -237,7 +242,11 @@ async def survives_failover(place, one, two):
 
 @pytest.mark.slow
 def test_a_cluster_of_three_nodes(tmp_path):
-    """Keys of one certificate are on one node, and announcements come whichever node one listens to."""
+    """Keys of one certificate are on one node, and announcements come whichever node one listens to.
+
+    The page's rights are enough, with the one more that it tells.
+    """
+    (more,) = re.findall(r"In a cluster each node needs that line, with `(\S+)` at its end", PAGE.read_text())
     with contextlib.ExitStack() as stack:
         nodes = [
             stack.enter_context(redis_server(tmp_path / str(n), "--cluster-enabled", "yes", port=port))
@@ -246,7 +255,10 @@ def test_a_cluster_of_three_nodes(tmp_path):
         made = nodes[0].cli("--cluster", "create", *(node.address for node in nodes), "--cluster-yes")
         assert "All 16384 slots covered" in made, made
         wait_until(lambda: all("cluster_state:ok" in node.cli("CLUSTER", "INFO") for node in nodes))
-        place = door(f"redis://{nodes[1].address},{nodes[2].address}", is_cluster=True)
+        for node in nodes:
+            assert node.cli("ACL", "SETUSER", "staples", "on", ">hidden-word", *rights_of_the_page(), more) == "OK"
+        user = Credentials("staples", "hidden-word")
+        place = door(f"redis://{nodes[1].address},{nodes[2].address}", is_cluster=True, credentials=user)
         asyncio.run(shares(place))
         assert sum(len(node.keys(f"{PREFIX}*:staple")) for node in nodes) == 2
 
