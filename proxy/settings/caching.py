@@ -147,7 +147,7 @@ class RedisStapling(Model):
     )
     cluster: Flag = Field(False, description="the servers named are some nodes of a Redis Cluster")
     timeout_s: Number = Field(
-        1, gt=0, le=60, description="deadline of one operation: what is due here is delayed no longer than that"
+        1, gt=0, le=60, description="deadline of one operation: a server that takes longer counts as away"
     )
 
     @field_validator("cluster")
