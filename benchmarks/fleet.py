@@ -186,7 +186,7 @@ def report(effort: Effort) -> dict[str, Any]:
 @click.option("--quick", is_flag=True, help="A moment for each: to see whether it works; prints, writes nothing.")
 @click.option("--again", is_flag=True, help="Write page and plots anew from the results of the last run.")
 def main(*, quick: bool, again: bool) -> None:
-    """Measure what one operation costs, simulate a day's half of a large fleet, write docs/scale.md and its plots."""
+    """Measure what one operation costs, simulate half a day of a large fleet, write docs/scale.md and its plots."""
     results = RESULTS / "fleet.json"
     try:
         found = json.loads(results.read_text()) if again else report(QUICK if quick else FULL)
