@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-from fleet_constants import FOUND, HEAD, LOCK, LOOK, PUT, Constants
+from fleet_constants import FOUND, HEAD, LOCK, LOOK, PUT, SEGMENT_FOR, Constants
 
 from proxy.keeper.fleet import decide
 from proxy.keeper.fleet.clients import MAX_OPERATIONS
@@ -113,7 +113,7 @@ def gives_first(report: Mapping[str, Any]) -> str:
         restart_s=certificates / decide.RESYNC_PER_S,
         empty_mb=certificates * constants.operations[PUT].bytes_in / 1e6,
         empty_s=certificates * constants.server_s(PUT),
-        segment_for=_MANY,
+        segment_for=SEGMENT_FOR,
         response_bytes=constants.response_bytes,
         segment_mb=constants.segment_bytes / 1e6,
         keeper_busy=state["keeper_busy"],
