@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -69,16 +70,17 @@ class Link:
         loop = asyncio.get_running_loop()
         in_a_row = 0
         while True:
-            begun_s = loop.time()
+            came_s = math.inf
             try:
                 async with self._server.subscribed() as subscription:
+                    came_s = loop.time()
                     self._came()
                     while self.state.is_up:
                         if message := await subscription.next(_LISTEN_S):
                             hear(message)
             except FleetTrouble as trouble:
                 self._went(trouble)
-            in_a_row = 1 if loop.time() - begun_s > decide.STEADY_S else in_a_row + 1
+            in_a_row = 1 if loop.time() - came_s > decide.STEADY_S else in_a_row + 1
             await asyncio.sleep(decide.retry_s(in_a_row, self._jitter()))
 
     async def close(self) -> None:

@@ -153,7 +153,7 @@ async def _apart(operation: Coroutine[Any, Any, T], timeout_s: float, secrets: S
         await asyncio.wait({task}, timeout=timeout_s)
         if loop.time() - begun_s > timeout_s + _HELD_UP_S:
             await asyncio.wait({task}, timeout=timeout_s)
-        if task.done():
+        if task.done() and not task.cancelled():
             return task.result()
     except Exception as error:  # the edge of a task: over what is no Redis, redis-py stumbles in many ways
         raise trouble_of(error, secrets) from error
@@ -162,6 +162,8 @@ async def _apart(operation: Coroutine[Any, Any, T], timeout_s: float, secrets: S
             _LEFT_BEHIND.add(task)
             task.add_done_callback(_left_behind)
             task.cancel()
+    if task.cancelled():  # within, by nobody here: passed on, it would look like the end of whoever waits
+        raise FleetTrouble(FleetReason.UNREACHABLE, "the operation was given up")
     raise FleetTrouble(FleetReason.TIMEOUT, f"no answer within {timeout_s:g} s")
 
 
