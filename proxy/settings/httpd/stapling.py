@@ -149,9 +149,9 @@ def _cache_argument(directive: Directive, profile: Profile, base: Base, told: To
     written = directive.arguments[0]
     provider = written.partition(":")[0]
     if provider in NOT_SERVED or (provider == "redis" and profile != "prefetch"):
-        where = " in this profile" * (provider == "redis")
-        what = f"SSLStaplingCache: '{provider}' is a provider of Apache that is not served here{where}: write shmcb:"
-        told.unlike(directive.where, what)
+        where, way = (" in this profile", ", or take --profile prefetch") if provider == "redis" else ("", "")
+        what = f"'{provider}' is a provider of Apache that is not served here{where}: write shmcb:{way}"
+        told.unlike(directive.where, f"SSLStaplingCache: {what}")
         return "shmcb:"
     if provider == "redis":
         try:
