@@ -148,7 +148,8 @@ def notes(report: Report) -> list[str]:
             "and `total` tells of it as well as of the server."
         )
     reached = _reached(report.tally)
-    if report.phase.rate and reached is not None and reached < report.phase.rate * _REACHED_PART:
+    has_any = bool(report.tally.handshakes)  # a port without TLS is not slow
+    if has_any and report.phase.rate and reached is not None and reached < report.phase.rate * _REACHED_PART:
         found.append(
             f"{report.phase.rate:g} clients a second were to come, and {reached:.1f} a second were done: this server "
             "and this machine can do no more. Clients waited for each other, and the longer the run, the longer."

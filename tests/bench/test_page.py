@@ -16,7 +16,7 @@ from page_reader import Read
 from proxy.bench.outcomes import Failure, StapleOutcome
 from proxy.bench.plan import Phase
 from proxy.bench.plot import latency_plot, rate_plot, staple_plot
-from proxy.bench.report import Report
+from proxy.bench.report import Report, notes
 from proxy.bench.report_page import page
 from proxy.bench.tally import Tally
 
@@ -95,6 +95,14 @@ def test_a_run_without_a_handshake_has_a_page_too():
     told = "".join(Read(page(a_report(tally), made_by="x")).text)
     assert "No handshake was completed" in told
     assert "connect: Connection refused" in told
+
+
+def test_a_port_that_shakes_no_hands_is_not_told_to_be_slow():
+    """It answers nobody, so that the run ends late; that is no rate which it could not reach."""
+    tally = Tally(0)
+    tally.fail(Failure.HANDSHAKE_TIMEOUT, "", 11_000_000_000)
+    (said,) = notes(a_report(tally, phase=Phase(seconds=1, rate=10)))
+    assert "No handshake was completed" in said
 
 
 def bands(drawn):
