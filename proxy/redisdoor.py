@@ -90,9 +90,8 @@ def _context(redis: RedisStapling) -> ssl.SSLContext:
 
 
 def _problems(redis: RedisStapling) -> Iterator[Problem]:
-    if importlib.util.find_spec("redis") is None:
-        what = "redis needs the Python package of that name: pip install redis, or install stapleproxy[redis]"
-        yield Problem("stapling.cache", what)
+    if trouble := _package_trouble():
+        yield Problem("stapling.cache", f"{trouble}: pip install 'redis>=5.0.1,<9', or install stapleproxy[redis]")
     for name in ("password_file", "sentinel_password_file"):
         yield from _unfit(name, getattr(redis, name), _MAX_PASSWORD_BYTES, holds="the password")
     told = [
@@ -106,6 +105,19 @@ def _problems(redis: RedisStapling) -> Iterator[Problem]:
         yield Problem(f"{_WHERE}.{has}", f"{lacks} is needed with it")
     elif not told:
         yield from _tls_problems(redis)
+
+
+def _package_trouble() -> str:
+    """Why redis-py cannot be used; empty: it can. The keeper would learn it too late."""
+    try:
+        found = importlib.util.find_spec("redis.asyncio")  # which imports redis itself
+    except ModuleNotFoundError as error:
+        if error.name == "redis":
+            return "redis needs the Python package of that name"
+        return f"the Python package redis that is here cannot be used: {error}"
+    except Exception as error:  # noqa: BLE001  whatever a package may raise that is broken, or another one of that name
+        return f"the Python package redis that is here cannot be used: {error}"
+    return "" if found else "the Python package redis that is here is too old, or another one"
 
 
 def _tls_problems(redis: RedisStapling) -> Iterator[Problem]:

@@ -61,7 +61,8 @@ def check(file: Path, httpd: HttpdOptions | None) -> None:
         click.echo(line)
     click.echo(cache_line(parse_argument(settings.stapling.local_cache), str(room)))
     if is_redis(settings.stapling.cache):
-        click.echo(f"responses are shared with other machines over {parse_redis(settings.stapling.cache)}")
+        server = parse_redis(settings.stapling.cache)
+        click.echo(f"responses are to be shared with other machines over {server}, which is not asked now")
     small = cache_warnings(room, settings.stapling.local_cache_key)
     warnings = (*source.warnings, *site_warnings(sites, settings, now), *files.warnings, *small)
     for warning in (*warnings, *command_warnings(settings.stapling.on_event), *acme_warnings(settings)):

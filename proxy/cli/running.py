@@ -67,7 +67,7 @@ def find_socket(file: Path | None, socket_path: Path | None) -> Path:
 def socket_of(file: Path) -> Path:
     """Read the admin socket's path out of a configuration; no other mistake in it matters. Raises ConfigError."""
     if file.suffix == CONF_SUFFIX:
-        what = "a file of Apache's names no admin socket: give --socket, or make TOML of it with stapleproxy convert"
+        what = "a file of Apache's names no admin socket: make TOML of it (stapleproxy convert), with socket in [admin]"
         raise ConfigError(Problem(str(file), what))
     source = read_source(file)
     admin = source.data.get("admin")

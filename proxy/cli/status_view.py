@@ -208,7 +208,8 @@ def _cache(cache: Cache) -> Text:
     found = f", {cache.hits / asked:.1%} of {asked} look-ups found one" if asked else ""
     pushed_out = f", {cache.evicted} pushed out" if cache.evicted else ""
     used = cache.data_bytes / cache.data_room_bytes if cache.data_room_bytes else 0
-    return Text(f"cache: {cache.entries} responses, {used:.0%} of its room{found}{pushed_out}")
+    held = f"{cache.entries} response{'s' * (cache.entries != 1)}"
+    return Text(f"cache: {held}, {used:.0%} of its room{found}{pushed_out}")
 
 
 def _fleet(fleet: Fleet, now: datetime) -> Iterator[Text]:

@@ -438,9 +438,10 @@ _FLEET = (
     Metric(
         "stapleproxy_fleet_events_total",
         "counter",
-        "taken (from another machine), announced, stored (for the others), older (not stored: there was a newer one),"
-        " unknown-format (not stored: a newer version's is there), returned (to a server that had lost it), locked (a"
-        " turn to ask for all), waited (another one asked), in-vain (it got nothing), alone (without the server)",
+        "taken (from another machine), announced (heard, one's own too), stored (for the others), older (not stored:"
+        " there was a newer one), unknown-format (not stored: a newer version's is there), returned (to a server that"
+        " had lost it), locked (a turn to ask for all), waited (another one asked), in-vain (it got nothing), alone"
+        " (without the server)",
         ("event",),
         _of_fleet(lambda fleet: (((word,), count) for word, count in fleet.counts.items())),
     ),

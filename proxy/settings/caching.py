@@ -69,7 +69,10 @@ def parse_redis(cache: str) -> RedisServers:
 
 def _address(name: str) -> tuple[str, int | None]:
     is_bare = name.endswith("]") or ":" not in name
-    host, port = host_port(name, default_port=1 if is_bare else None)
+    try:
+        host, port = host_port(name, default_port=1 if is_bare else None)
+    except ValueError:
+        raise ValueError(f"a server is a host with or without a port, an IPv6 address in brackets: {_FORM}") from None
     if not host or not port:
         raise ValueError(f"a host, and if any a port above 0, are needed: {_FORM}")
     return host, None if is_bare else port

@@ -70,7 +70,7 @@ def test_whom_a_command_asks(tmp_path):
             "x.toml: admin.socket: is not set, so there is nobody to ask: add [admin] with socket",
         ),
         ("x.toml", "workers = \n", "x.toml:1:11: not TOML"),
-        ("x.conf", "Listen 443\n", "a file of Apache's names no admin socket: give --socket"),
+        ("x.conf", "Listen 443\n", "a file of Apache's names no admin socket: make TOML"),
         ("no.toml", None, "no.toml: "),
     ],
 )

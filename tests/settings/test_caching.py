@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from ocsp.pki import CA, issue
@@ -45,7 +47,7 @@ def test_servers(text, expected):
         ("redis:a:99999", "port"),
         ("redis:a,a", "more than once"),
         ("redis:a,,b", "a host"),
-        ("redis:::1", "[::1]:8443"),
+        ("redis:::1", "in brackets"),
     ],
 )
 def test_what_is_wrong_is_one_sentence_without_the_value(text, what):
@@ -113,10 +115,28 @@ def test_files_that_are_not_there(tmp_path):
     ]
 
 
-def test_without_the_package_one_sentence_says_so(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"pip install redis, or install stapleproxy\[redis\]"):
+@pytest.mark.parametrize(
+    ("package", "what"),
+    [
+        (None, "redis needs the Python package of that name"),
+        ("import nowhere_to_be_found", "cannot be used: No module named 'nowhere_to_be_found'"),
+        ("raise OSError('broken')", "cannot be used: broken"),
+        ("", "too old, or another one"),
+    ],
+)
+def test_a_package_that_is_missing_or_of_no_use_is_told_before_anything_runs(monkeypatch, tmp_path, package, what):
+    """Else the keeper would fall over it at each start."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "redis"]:
+        monkeypatch.delitem(sys.modules, name)
+    if package is None:
+        monkeypatch.setitem(sys.modules, "redis", None)
+    else:
+        (tmp_path / "redis").mkdir()
+        (tmp_path / "redis" / "__init__.py").write_text(package)
+        monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=what) as caught:
         read_door(StaplingSettings(cache="redis:a"), {})
+    assert "pip install" in str(caught.value)
 
 
 @pytest.mark.parametrize(

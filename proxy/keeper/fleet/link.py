@@ -98,7 +98,7 @@ class Link:
     def _went(self, trouble: FleetTrouble) -> None:
         self.is_settled.set()
         self.failures += 1
-        what = "%s: %s; until it helps again each machine asks responders by itself, and goes on stapling what it has"
+        what = "%s: %s; until it is back each machine asks responders by itself, and staples what it has"
         _log.warning(what, self.name, trouble, extra=about(upstream=self.name, reasons=[trouble.reason]))
         was_up, since = self.state.is_up, self.state.since
         self.state = FleetServer(

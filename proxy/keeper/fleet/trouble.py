@@ -92,7 +92,7 @@ def trouble_of(error: Exception, secrets: Sequence[str] = ()) -> FleetTrouble:
     if tls := _of_tls(error):  # which redis-py tells as one of many failures to connect
         return FleetTrouble(FleetReason.TLS, one_line(getattr(tls, "verify_message", "") or tls.reason or str(tls)))
     reason = next((reason for known, reason in _REASONS if isinstance(error, known)), FleetReason.PROTOCOL)
-    text = one_line(_without(secrets, str(error))).rstrip(".") or type(error).__name__
+    text = one_line(_without(secrets, _of_system(error) or str(error))).rstrip(".") or type(error).__name__
     if isinstance(error, ResponseError) and reason is FleetReason.REFUSED:
         reason = next((each for word, each in _WORDS.items() if word in text.replace("-", " ").split()), reason)
     return FleetTrouble(reason, "no answer in time" if reason is FleetReason.TIMEOUT else text)
@@ -104,6 +104,12 @@ def _without(secrets: Sequence[str], text: str) -> str:
     for secret in secrets:
         text = text.replace(secret, "...")
     return text
+
+
+def _of_system(error: BaseException) -> str:
+    """What the system said, of a connection that could not be made; redis-py has the address and numbers round it."""
+    cause = error.__cause__ or error.__context__
+    return cause.strerror or "" if isinstance(error, RedisConnectionError) and isinstance(cause, OSError) else ""
 
 
 def _of_tls(error: BaseException | None) -> ssl.SSLError | None:
