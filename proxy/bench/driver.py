@@ -62,6 +62,9 @@ class Round:
             sweeping.cancel()
             if self._alarm is not None:
                 self._alarm.close()
+        if self._phase.rate and self._end_ns is not None and not self._is_stopped:
+            # Nobody was due in its last moment: that is a part of the schedule.
+            self.tally.end_ns = max(self.tally.end_ns, self._end_ns)
         if self._crowd.samples is not None:
             self._crowd.samples.flush()
         self.tally.verified = self._crowd.judge.verified - verified_before

@@ -109,6 +109,14 @@ def test_a_stall_shows_in_an_open_loop(server):
     assert hidden.latencies.total.quantile(0.9) < 300 * MS
 
 
+def test_the_rate_of_a_short_open_loop_is_that_of_its_schedule(server):
+    """It lasts as long as it was to last, not until its last client: that would be 11 a second."""
+    with server().running() as scripted:
+        tally = run(scripted.port, Phase(seconds=1.0, rate=10))
+    assert tally.handshakes == 10
+    assert tally.rate == pytest.approx(10, rel=0.05)
+
+
 def test_who_has_begun_is_served_while_others_are_due(server, tmp_path):
     """At a rate that cannot be reached, those who begin leave time to those who are open: else the server would be
     blamed for what they wait.
