@@ -167,6 +167,9 @@ class Turns:
             watched.jitter = self.jitter_of(watched, staple)
         asked = now - timedelta(seconds=found.age_s)
         due = policy.next_refresh(staple, asked, watched.jitter, self._pace, found.head.max_age_s)
+        ending = staple.serve_until - (staple.serve_until - staple.this_update) * EXPIRING_LIFE
+        if now < ending:  # nor by a max-age, which nobody has signed
+            due = min(due, ending)
         self._reporter.accepted(watched, before, staple, "", now, due, sharing.name)
         if due <= now:
             return None

@@ -76,11 +76,6 @@ class Found(Turn):
     digest: str
     """SHA-1 of the value, by which the server finds it again should it be refused here."""
 
-    @property
-    def max_age_left_s(self) -> float | None:
-        """How long caches may keep it from now on."""
-        return None if self.head.max_age_s is None else max(self.head.max_age_s - self.age_s, 0.0)
-
 
 @dataclass(frozen=True, slots=True)
 class Free(Turn):

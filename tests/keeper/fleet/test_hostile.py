@@ -299,6 +299,28 @@ def test_before_that_it_counts_as_asked(server):
     asyncio.run(run())
 
 
+def test_a_max_age_that_nobody_has_signed_puts_off_no_longer(server):
+    """Else a head that says "ten years" would have nobody ask until the very end."""
+
+    async def run():
+        origin = Origin()
+        async with (
+            responder(origin.responder) as url,
+            member(door(f"redis:{server.address}"), stapled(ONE, url), world=origin) as one,
+        ):
+            await until(lambda: one.counts["stored"])
+            watched = next(iter(one.refresher.watched()))
+            staple = watched.newest
+            server.put(VALUE, encode(Head(int(NOW.timestamp()), int(time.time() * 1000) + 1, 10**8), staple.der))
+            life = staple.serve_until - staple.this_update
+            origin.moment = one.world.moment = staple.this_update + life * 0.7
+            one.refresher.refresh(key(ONE))
+            await until(lambda: one.counts["taken"] and watched.due_s is not None)
+            assert watched.due_s <= (staple.this_update + life * 0.75).timestamp()
+
+    asyncio.run(run())
+
+
 def test_who_does_not_know_the_issuer_yet_finds_it_and_takes_what_is_there(server):
     """Else each machine whose chain lacks it would ask at its first start."""
 
