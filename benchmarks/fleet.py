@@ -20,7 +20,7 @@ from fleet_load import Second, all_staple_s, resync_pace, seconds, steady
 from fleet_model import Model
 from fleet_redis import MissingError
 from fleet_report import drawings, written
-from fleet_world import ALONE, CONNECT, PUSH, QUESTION, World
+from fleet_world import ALONE, PUSH, QUESTION, World
 
 from proxy.settings.model import StaplingSettings
 
@@ -135,14 +135,11 @@ def _phase(
         "questions": statistics.fmean(asked),
         "most_questions": max(asked),
         "alone": tally.total(ALONE, begin, end),
-        "connects": tally.total(CONNECT, begin, end) / (end - begin),
         "operations": statistics.fmean(each.operations for each in done),
-        "most_operations": max(each.operations for each in done),
         "in": statistics.fmean(each.bytes_in for each in done),
         "out": statistics.fmean(each.bytes_out for each in done),
         "most_out": max(each.bytes_out for each in done),
         "busy": statistics.fmean(each.busy for each in done),
-        "most_busy": max(each.busy for each in done),
         "most_behind_s": max(each.behind_s for each in done),
     }
 

@@ -124,8 +124,6 @@ class Steady:
     """Until a machine has looked at all certificates once."""
     resync_s: float
     """The same when all have come back at once."""
-    first_start_s: float
-    """Of the server's time: looks of all, a turn for each certificate, and all announcements."""
     memory_bytes: float
 
 
@@ -157,7 +155,6 @@ def steady(machines: int, certificates: int, lives_s: Sequence[float], constants
         + rounds / machines * sum(costs[name].client_s for name in (LOOK, LOCK, PUT)),
         certificates * interval_s,
         certificates / resync_pace(machines, constants),
-        certificates * (turn_s + machines * (constants.push_pipelined_s + constants.server_s(LOOK))),
         certificates * constants.memory_bytes,
     )
 

@@ -49,11 +49,10 @@ async def take_s(server: RedisProcess, count: int) -> float:
                 refresher = Refresher(
                     certificates, settings, CacheWriter(segment), fetcher=fetcher, log=log, sharing=fleet
                 )
-                # What `run` would do first; here nobody is to connect.
-                fleet._watched = {each.identity.cache_key: each for each in refresher.watched()}  # noqa: SLF001
+                fleet._watched = {each.identity.cache_key: each for each in refresher.watched()}  # noqa: SLF001  as `run` does, which would connect
                 begun_s = time.process_time()
                 for message in messages:
-                    fleet._hear(message, refresher)  # noqa: SLF001
+                    fleet._hear(message, refresher)  # noqa: SLF001  what `run` calls
                 spent_s = time.process_time() - begun_s
                 assert fleet.told().counts["taken"] == count
                 return spent_s / count
