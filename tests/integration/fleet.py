@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 import urllib.request
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,6 +28,12 @@ FAST = {
     "max_fetches_per_responder_per_second": 200,
 }
 STARTED_WITHIN_S = 3 * READY_WITHIN_S
+
+
+def a_second_passes() -> None:
+    """thisUpdate has whole seconds: else the next response could not be told from the one before."""
+    before = int(time.time())
+    wait_until(lambda: int(time.time()) > before, 5, "the next second")
 
 
 @dataclass

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 from integration.conftest import free_port
-from integration.fleet import fleet, traffic
+from integration.fleet import a_second_passes, fleet, traffic
 from integration.front import wait_until
 from integration.redis_servers import redis_server
 
@@ -59,7 +59,7 @@ def refreshed(made, machine):
     """Order a refresh at one machine; how long after it each other one had what came, by the keepers' own logs."""
     chain = made.chains[0]
     before = [len(each.stapled_at_s(chain)) for each in made.machines]
-    time.sleep(1.1)  # thisUpdate has whole seconds: else the new one could not be told from the old
+    a_second_passes()
     made.order(machine, "localhost")
     wait_until(
         lambda: all(len(each.stapled_at_s(chain)) > had for each, had in zip(made.machines, before, strict=True)),
@@ -158,7 +158,7 @@ def test_another_machine_takes_over_when_the_lock_holder_is_killed_in_mid_fetch(
     ):
         holder, *others = made.machines
         before = made.machines[1].this_update("localhost")
-        time.sleep(1.1)
+        a_second_passes()
         fault(lab, "silent")
         made.order(holder, "localhost")
         wait_until(lambda: holder.fleet()["locks_held"] == 1, 20, "the lock")

@@ -10,13 +10,12 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 from integration.conftest import free_port
-from integration.fleet import fleet, traffic
+from integration.fleet import a_second_passes, fleet, traffic
 from integration.front import wait_until
 from integration.redis_servers import redis_server
 from integration.steady import Load, leaf_and_issuer
@@ -109,7 +108,7 @@ def shared_again(made):
     """One question for all."""
     machine = made.machines[0]
     before = machine.fleet()["counts"]["stored"]
-    time.sleep(1.1)  # thisUpdate has whole seconds
+    a_second_passes()
     made.order(machine, "localhost")
     wait_until(lambda: machine.fleet()["counts"]["stored"] > before, 30, "a response stored")
     newer = machine.this_update("localhost")
@@ -197,7 +196,7 @@ def test_the_server_is_split_in_two(lab, backend, tmp_path):
         switch.set(two.port)
         wait_until(lambda: len(two.keys("*:staple")) == 2, 60, "the other half has a server of its own")
         all_up(made)
-        time.sleep(1.1)
+        a_second_passes()
         made.order(made.machines[3], "localhost")
         half = made.machines[2:]
         before = made.machines[0].this_update("localhost")

@@ -2,10 +2,10 @@
 
 import re
 from collections import Counter
-from html.parser import HTMLParser
 
 import pytest
 from lab.compared import PROFILES, a_plan, a_report
+from page_reader import Read
 
 from proxy.lab.compare_outcomes import MEANING, Handshake, Outcome, Report
 from proxy.lab.compare_page import page, wait_words
@@ -14,24 +14,18 @@ from proxy.lab.compare_plot import plot
 from proxy.lab.faults import BY_NAME
 from proxy.lab.scenario import Step
 
-VOID = {"meta", "link", "img", "br", "hr"}
 TITLES = ["profile", *map(str, Outcome), "clients", "longest wait"]
 
 
-class Read(HTMLParser):
-    """The page's elements with their attributes, its tables, and whether all is closed in order."""
+class ReadTables(Read):
+    """The page's tables, too: rows of texts."""
 
     def __init__(self, text):
-        super().__init__()
-        self.open, self.elements, self.tables, self.text = [], [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
+        self.tables = []
+        super().__init__(text)
 
     def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
+        super().handle_starttag(tag, attrs)
         if tag == "table":
             self.tables.append([])
         if tag == "tr":
@@ -39,19 +33,10 @@ class Read(HTMLParser):
         if tag in {"td", "th"}:
             self.tables[-1][-1].append("")
 
-    def handle_startendtag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
     def handle_data(self, data):
-        self.text.append(data)
+        super().handle_data(data)
         if {"td", "th"} & set(self.open):
             self.tables[-1][-1][-1] += data
-
-    def of(self, tag):
-        return [attributes for name, attributes in self.elements if name == tag]
 
     def counted(self):
         return [table for table in self.tables if table and table[0] == TITLES]
@@ -64,7 +49,7 @@ def text():
 
 @pytest.fixture(scope="module")
 def read(text):
-    return Read(text)
+    return ReadTables(text)
 
 
 def test_the_page_is_whole(read, text):
@@ -72,8 +57,8 @@ def test_the_page_is_whole(read, text):
     assert text.startswith("<!DOCTYPE html>\n")
     ids = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert [len(read.of(tag)) for tag in ("html", "main", "h1", "title")] == [1, 1, 1, 1]
-    assert read.of("html") == [{"lang": "en"}]
+    assert [len(read.all(tag)) for tag in ("html", "main", "h1", "title")] == [1, 1, 1, 1]
+    assert read.all("html") == [{"lang": "en"}]
 
 
 def test_nothing_is_fetched_and_nothing_runs(read, text):
@@ -114,15 +99,15 @@ def test_a_table_for_each_phase_adds_up_to_the_first(read):
 
 
 def test_every_table_has_titles_for_rows_and_columns(read):
-    assert {attributes.get("scope") for attributes in read.of("th")} == {"row", "col"}
+    assert {attributes.get("scope") for attributes in read.all("th")} == {"row", "col"}
 
 
 def test_each_profile_has_a_plot_with_a_name(read):
-    plots = [attributes for attributes in read.of("svg") if attributes.get("class") == "plot"]
+    plots = [attributes for attributes in read.all("svg") if attributes.get("class") == "plot"]
     assert [attributes["role"] for attributes in plots] == ["img", "img"]
     for attributes, profile in zip(plots, PROFILES, strict=True):
         assert attributes["aria-label"].startswith(f"{profile}: ")
-    others = [attributes for attributes in read.of("svg") if attributes.get("class") != "plot"]
+    others = [attributes for attributes in read.all("svg") if attributes.get("class") != "plot"]
     assert {attributes["aria-hidden"] for attributes in others} == {"true"}
 
 
@@ -207,7 +192,7 @@ def test_trouble_is_shaded_from_begin_to_end():
 
 def test_a_profile_without_clients_is_drawn_too():
     report = Report(a_plan(), a_report().begun, ())
-    assert [row[-2] for row in Read(page(report, made_by="x")).counted()[0][1:]] == ["0", "0"]
+    assert [row[-2] for row in ReadTables(page(report, made_by="x")).counted()[0][1:]] == ["0", "0"]
 
 
 @pytest.mark.parametrize(("wait_s", "words"), [(0.0, "0 ms"), (0.0123, "12 ms"), (0.9996, "1.00 s"), (1.0, "1.00 s")])
