@@ -172,6 +172,8 @@ class Refresher:
     # --- whose turn it is
 
     def _begin_with(self, watched: Watched) -> None:
+        if self._turns:
+            self._turns.ended(watched)  # what was announced before is in the cache, if it found room there
         staple = self._shelf.take_over(watched, self._now())
         if staple:
             self._reporter.taken_over(watched, staple)

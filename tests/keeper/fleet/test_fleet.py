@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from integration.redis_servers import redis_server
+from keeper.fleet.fake_redis import announcement, array, bulk, fake_redis
 from keeper.responders import responder, until
 from keeper.world import ONE, TWO, Responder, World, at_work, key, stapled
 from ocsp import pki
@@ -147,6 +148,37 @@ def test_a_new_response_is_everywhere_within_a_second(server):
                 assert time.monotonic() - begun < 1
                 assert two.world.staple(ONE) == one.world.staple(ONE)
                 assert origin.responder.questions(ONE) == 2
+
+    asyncio.run(run())
+
+
+def test_what_comes_by_two_ways_at_once_is_taken_once():
+    """Taken twice, it would count as a response that the responder has repeated, and put the question off."""
+
+    async def run():
+        origin = Origin()
+        says = {"GETRANGE": bulk(b"2 a newer program's")}  # leaves the walk out of it
+        async with (
+            responder(origin.responder) as url,
+            fake_redis(says) as fake,
+            member(door(f"redis:{fake.address}"), stapled(ONE, url), world=origin) as one,
+        ):
+            await until(lambda: fake.listeners and one.counts["stored"])
+            origin.moment += DAY
+            der = origin.responder.good(ONE)
+            value = encode(Head(int(origin.moment.timestamp()), 10**13), der)
+
+            async def late(writer, _words):
+                del fake.says["TURN"]
+                fake.listeners[0].write(announcement(fake.channel, key(ONE).hex().encode() + b" " + value))
+                await until(lambda: one.world.staple(ONE) == der)
+                writer.write(array(b"found", 10**13, value))
+
+            fake.says["TURN"] = late
+            one.world.moment = origin.moment
+            await until(lambda: one.world.staple(ONE) == der and next(iter(one.refresher.watched())).due_s)
+            assert one.counts["taken"] == 1
+            assert origin.responder.questions(ONE) == 1
 
     asyncio.run(run())
 
