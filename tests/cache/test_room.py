@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.cache.entries import columns_of, slots_of
 from proxy.cache.layout import CacheArgument, geometry
-from proxy.cache.room import count_fitting, size_for_all
+from proxy.cache.room import count_fitting, room_by_lru, room_to_spare, size_for_all
 from proxy.cache.segment import Segment
 from proxy.cache.writer import CacheWriter
 
@@ -43,3 +44,29 @@ def test_the_writer_holds_as_many(eviction, lengths, size_bytes):
     fitting, held = count_fitting(lengths, segment.geometry, eviction), len(writer.entries())
     segment.close()
     assert held == fitting if fitting == len(lengths) else held <= fitting
+
+
+@given(
+    lengths=st.dictionaries(st.integers(0, 9), st.integers(0, 3000), max_size=8),
+    number=st.integers(0, 9),
+    length=st.integers(0, 9000),
+    later_s=st.sampled_from((0, 20)),
+)
+@settings(max_examples=200, deadline=None)
+def test_where_there_is_room_to_spare_both_ways_say_the_same(lengths, number, length, later_s):
+    """The short way says nothing only where somebody has to go."""
+    segment = Segment.create(CacheArgument("", 16384))
+    writer = CacheWriter(segment)
+    for each, taken in lengths.items():
+        writer.put(bytes([2 * each]) * 20, bytes(taken), NOW + 10, NOW)
+    key, (place, _), shape = bytes([2 * number]) * 20, segment.geometry.places(), segment.geometry
+    slots = slots_of(segment, place, only_live=True)
+    old = next((slot for slot in slots if slot.key == key), None)
+    short = room_to_spare(columns_of(segment, place), shape, old, length)
+    long = room_by_lru(slots, shape, key, length, NOW + later_s)
+    segment.close()
+    if short:
+        assert short == long._replace(gone=())
+        assert not long.gone
+    else:
+        assert long.gone or length > shape.data_bytes_per_subcache
