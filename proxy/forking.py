@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import logging
@@ -13,7 +14,7 @@ from proxy import log
 from proxy.orders import SIGNALS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from proxy.children import Child
     from proxy.orders import Orders
@@ -29,6 +30,16 @@ class Pipe(NamedTuple):
 
     reading: int
     writing: int
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Have the collector wait while a configuration is made: of thousands of sites all stays, and it looks in vain."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def share_memory() -> None:
@@ -56,6 +67,7 @@ def fork(child: Child, everyone: Iterable[Child], orders: Orders, life: Pipe, re
 
 def _become(child: Child, everyone: Iterable[Child], orders: Orders, life: Pipe, ready: Pipe) -> NoReturn:
     status = 1
+    gc.enable()  # the master may be making the next configuration
     try:
         orders.are_not_for_us()
         for fd in (life.writing, ready.reading):

@@ -155,7 +155,7 @@ def key_text(key: PrivateKey) -> str:
 
 def one_line(name: x509.Name) -> str:
     """Write a subject or issuer for people, such as ``CN=www.example.com``."""
-    return "".join(c if c.isprintable() else "?" for c in name.rfc4514_string()) or "(no subject)"
+    return printable(name.rfc4514_string()) or "(no subject)"
 
 
 def find_issuer(leaf: x509.Certificate, candidates: tuple[x509.Certificate, ...]) -> x509.Certificate | None:

@@ -59,6 +59,10 @@ class HumanLine(logging.Formatter):
         return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
+_in_unicode = json.JSONEncoder(ensure_ascii=False).encode
+"""What json.dumps makes anew for each line."""
+
+
 class JsonLine(logging.Formatter):
     """The same facts for programs; a traceback too is within its one line, and no character steers a terminal."""
 
@@ -82,7 +86,7 @@ class JsonLine(logging.Formatter):
             line |= {"times": told.times, "within_s": round(told.within_s, 3)}
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        text = json.dumps(line, ensure_ascii=False)
+        text = _in_unicode(line)
         return text if text.isprintable() else json.dumps(line)
 
 
@@ -107,4 +111,4 @@ def _span(seconds: float) -> str:
 
 def printable(text: str) -> str:
     """Take out of one line what steers a terminal, turns the direction of writing, or cannot be encoded."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)

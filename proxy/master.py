@@ -31,7 +31,7 @@ from proxy.control import Control
 from proxy.demand import Demands
 from proxy.draining import Draining
 from proxy.errors import ConfigError, StapleproxyError, StartError
-from proxy.forking import share_memory
+from proxy.forking import share_memory, uncollected
 from proxy.generation import Commons, Generation, build
 from proxy.holdings import AdminSocket, Holdings
 from proxy.orders import Orders
@@ -211,7 +211,8 @@ class _Master:
     def _build(self, reading: Reading, before: Holdings, between: Callable[[], None] = lambda: None) -> Generation:
         lines_taken = {worker.line for worker in self._supervisor.workers()}
         try:
-            return build(reading.settings, reading.sites, self._commons, before, lines_taken, between)
+            with uncollected():
+                return build(reading.settings, reading.sites, self._commons, before, lines_taken, between)
         except ConfigError as error:
             raise reading.located(error) from None
 

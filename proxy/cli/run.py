@@ -43,9 +43,11 @@ def run(ctx: click.Context, file: Path, httpd: HttpdOptions | None) -> None:
     """  # noqa: D301  \b is click's mark for lines to leave as they are
     from proxy import master
     from proxy.configuration import read_file
+    from proxy.forking import uncollected
 
     def read(between: Callable[[], None] = lambda: None) -> master.Reading:
-        found = read_file(file, httpd, between)
+        with uncollected():
+            found = read_file(file, httpd, between)
         warnings = tuple(map(found.source.warning, found.source.warnings))
         return master.Reading(found.settings, found.sites, warnings, found.source.located)
 
