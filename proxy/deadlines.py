@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from proxy.log import Seldom
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _log = logging.getLogger("stapleproxy.deadlines")
 
@@ -64,36 +61,21 @@ class Expiring(Protocol):
         """Cut the connection."""
 
 
-class Deadlines:
-    """The set of everything in one worker that waits."""
+class Deadlines(set[Expiring]):
+    """The set of everything in one worker that waits: added when it begins, discarded at its end."""
 
-    __slots__ = ("_bugs", "_waiting")
+    __slots__ = ("_bugs",)
 
     def __init__(self) -> None:
-        self._waiting: set[Expiring] = set()
         self._bugs = Seldom(_BUGS_TOLD_EVERY_S)
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def __iter__(self) -> Iterator[Expiring]:
-        return iter(self._waiting)
-
-    def add(self, item: Expiring) -> None:
-        """Watch `item` until it is discarded."""
-        self._waiting.add(item)
-
-    def discard(self, item: Expiring) -> None:
-        """Watch `item` no more."""
-        self._waiting.discard(item)
 
     def sweep(self, now: float) -> None:
         """Tell each item that is late.
 
         One that raises is cut, and the others are told all the same: else nobody here would be late any more.
         """
-        for item in [item for item in self._waiting if item.deadline_at <= now]:
-            if item.deadline_at <= now and item in self._waiting:  # else by what another one's end has changed
+        for item in [item for item in self if item.deadline_at <= now]:
+            if item.deadline_at <= now and item in self:  # else by what another one's end has changed
                 try:
                     item.on_deadline()
                 except Exception:  # noqa: BLE001  # whatever it is, it is told here

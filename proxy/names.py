@@ -41,7 +41,8 @@ class NameTable(Generic[T]):
     """
 
     def __init__(self, pairs: Iterable[tuple[Iterable[str], T]], default: T) -> None:
-        self._default = default
+        self.default = default
+        """For who sends no name, or one that is not here."""
         self._values: dict[str, T] = {}
         owners: dict[str, int] = {}
         problems = []
@@ -61,9 +62,9 @@ class NameTable(Generic[T]):
     def lookup(self, server_name: str | None) -> T:
         """Find by the exact name, then by wildcard; the default when there is no name or nothing is found."""
         if not server_name:
-            return self._default
+            return self.default
         name = normalise(server_name)
         if name in self._values:
             return self._values[name]
         label, _, rest = name.partition(".")
-        return self._values.get(f"*.{rest}", self._default) if label and rest else self._default
+        return self._values.get(f"*.{rest}", self.default) if label and rest else self.default

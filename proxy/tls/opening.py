@@ -51,7 +51,7 @@ def opened_at_once(contexts: NameTable[SiteContext | None], data: bytes) -> Site
 
     So it is where there is one site; an Opening costs a hundredth of a handshake that resumes TLS 1.2.
     """
-    return contexts.lookup(None) if contexts.is_single and data[0] == _HANDSHAKE_RECORD else None
+    return contexts.default if contexts.is_single and data[0] == _HANDSHAKE_RECORD else None
 
 
 class Opening:

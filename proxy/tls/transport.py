@@ -432,7 +432,7 @@ class TlsTransport(Reader):
             return
         # A client that has sent close_notify sends nothing more that could make a RST of our closing.
         is_client_done = self._engine is not None and self._engine.is_peer_done
-        if self._raw.can_write_eof() and not self._is_ended and not is_client_done:
+        if not is_client_done and not self._is_ended and self._raw.can_write_eof():
             self._raw.write_eof()
             self._raw.resume_reading()
         else:
