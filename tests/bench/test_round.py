@@ -86,6 +86,7 @@ def test_who_does_not_ask_gets_none(server, staples):
     assert (tally.staples, scripted.asked) == ({(StapleOutcome.NOT_ASKED, ""): 20}, 0)
 
 
+@pytest.mark.slow
 def test_a_stall_shows_in_an_open_loop(server):
     """Half a second of silence is felt by all who were due in it, and a quantile says so.
 

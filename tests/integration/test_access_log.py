@@ -212,6 +212,7 @@ def test_the_staple_of_the_connection(lab, backend, tmp_path):
     assert resumed == "/resumed resumed - - r"
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_refused_for_want_of_a_staple(lab, backend, tmp_path):
     """The only handshake that fails and has a line: nobody would see it elsewhere."""
     files = lab.issue("localhost", "127.0.0.1")
@@ -264,6 +265,7 @@ def test_a_relayed_connection_is_one_line(lab, origin, tmp_path):
     assert (told["ssl_protocol"], told["staple"]) == ("TLSv1.3", "not-asked")
 
 
+@pytest.mark.slow
 def test_a_relayed_connection_that_is_cut_is_not_complete(lab, origin, tmp_path):
     """It was relayed all the same: 200, as nginx writes of its streams."""
 
@@ -279,6 +281,7 @@ def test_a_relayed_connection_that_is_cut_is_not_complete(lab, origin, tmp_path)
     assert (told["status"], told["request_completion"], told["bytes_sent"]) == (200, False, 11)
 
 
+@pytest.mark.slow
 def test_a_connection_that_no_backend_took_is_502(lab, tmp_path):
     configuration = relayed(tmp_path, lab, f"tcp://127.0.0.1:{free_port()}")
     with front.run(tmp_path, configuration) as running:
@@ -395,6 +398,7 @@ def test_sigusr1_ends_nobody_without_a_log(backend, tmp_path):
         assert running.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_delays_nobody(backend, tmp_path):
     """/dev/full: requests go on, the trouble is told once, and the stop is not held up."""
     with logging_proxy(tmp_path, backend, "/dev/full", "combined") as proxy:
@@ -419,6 +423,7 @@ def test_a_log_that_cannot_be_opened_is_told_at_the_start(lab, tmp_path, path, w
         assert "Traceback" not in running.log
 
 
+@pytest.mark.slow
 def test_standard_output(backend, tmp_path):
     """For containers: lines among what the process says there."""
     with logging_proxy(tmp_path, backend, "-", "common") as proxy:

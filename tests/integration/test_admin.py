@@ -73,6 +73,7 @@ def test_a_response_that_is_put_there_is_what_clients_get(lab, backend, tmp_path
         assert "from the admin interface" in front.log
 
 
+@pytest.mark.slow
 def test_the_status_has_what_was_served(lab, backend, tmp_path):
     """Handshakes by staple, responders with their latency, the cache, the master's news."""
     with lab.responder(), run(tmp_path, configuration(tmp_path, site(backend, lab.issue("localhost")))) as front:
@@ -159,6 +160,7 @@ def test_those_who_hold_the_port_open_keep_nobody_from_the_socket(lab, backend, 
             assert slow.recv(12) == b"HTTP/1.1 200"
 
 
+@pytest.mark.slow
 def test_wrong_tokens_are_answered_late(lab, backend, tmp_path):
     settings = configuration(tmp_path, site(backend, lab.issue("localhost")), token_file=token_file(tmp_path))
     with lab.responder(), run(tmp_path, settings) as front:

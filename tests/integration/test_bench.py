@@ -398,6 +398,7 @@ def test_few_descriptors_are_a_sentence_and_no_hang(lab):
     assert "raise the limit with ulimit -n" in done.stderr
 
 
+@pytest.mark.slow
 def test_fewer_handshakes_than_processes_are_made_as_they_are(front):
     running, _ = front
     assert measured(running.port, "--handshakes", 1, "--processes", 4)["connections"] == 1

@@ -267,6 +267,7 @@ def test_version_2_of_the_proxy_header_names_the_client(lab, pair, ca, tmp_path)
     assert b"\x22\0\x05alice" in field
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_at_start(lab, pair, backend, ca, tmp_path):
     """All in one round, each where it is."""
     empty = tmp_path / "empty.pem"

@@ -30,6 +30,7 @@ def settings(tmp_path):
     return {"admin": {"socket": str(tmp_path / "admin.sock")}, "stapling": FAST}
 
 
+@pytest.mark.slow
 def test_status_of_a_running_one(lab, backend, tmp_path, settings):
     """All well with the responder; without it, it needs attention and says why in one word."""
     pair = lab.issue("localhost")

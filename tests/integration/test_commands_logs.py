@@ -32,6 +32,7 @@ def lines_of(front):
     return [json.loads(line) for line in whole.splitlines()]
 
 
+@pytest.mark.slow
 def test_json_has_one_object_a_line_with_reasons(lab, backend, tmp_path, monkeypatch):
     """From the start to the end, of all processes; what went wrong has the code that all else has too."""
     monkeypatch.delenv("STAPLEPROXY_LOG_FORMAT")

@@ -219,6 +219,7 @@ def test_a_request_that_stalls_is_408(origin, hasty, sent):
         assert client.is_closed()
 
 
+@pytest.mark.slow
 def test_an_idle_connection_is_closed_quietly(origin, hasty):
     """A fresh one, and one between two requests, stray empty lines or not (RFC 9112 2.2): no 408, which could be
     taken for the next request's answer."""

@@ -241,6 +241,7 @@ def test_no_answer_is_504_in_time(origin, proxy):
         assert closed.wait(10)
 
 
+@pytest.mark.slow
 def test_no_answer_on_a_kept_connection_is_504_and_is_not_asked_again(origin, proxy):
     """Too slow is not the same as gone: a second try would double the wait, and the work."""
 
@@ -257,6 +258,7 @@ def test_no_answer_on_a_kept_connection_is_504_and_is_not_asked_again(origin, pr
         assert (seen, served.count) == ([0], 1)
 
 
+@pytest.mark.slow
 def test_an_answer_that_stalls_is_cut(origin, proxy):
     """Half an answer is worth no more patience than none."""
 

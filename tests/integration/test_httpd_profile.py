@@ -269,6 +269,7 @@ def test_the_deadline_of_the_handshake_does_not_run_meanwhile(lab, backend, tmp_
         assert staple(front.port, lab) is not None
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_a_responder(lab, backend, tmp_path):
     """Those who wait are cut off when the time to drain is over."""
     pair = lab.issue("localhost")

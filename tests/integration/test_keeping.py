@@ -177,6 +177,7 @@ def test_the_operator_sees_and_orders(lab, backend, tmp_path):
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_what_was_stapled_is_told_soon_and_at_the_end(lab, backend, tmp_path):
     """Hits are counted in the worker first: all of them are in the memory a second later, and after a drain."""
     pair = lab.issue("localhost")
@@ -211,6 +212,7 @@ def test_a_must_staple_certificate_that_can_never_be_stapled_is_never_ready(lab,
         assert ask(socket, "/readyz")[0] == 200
 
 
+@pytest.mark.slow
 def test_a_certificate_added_and_one_removed(lab, backend, tmp_path):
     """'a certificate added … is fetched for; one removed is no longer updated, its response stays until then'."""
     one, two = lab.issue("one.test"), lab.issue("two.test")
@@ -268,6 +270,7 @@ def test_seven_certificates_at_one_responder_with_six_connections(lab, backend, 
         assert sorted(requests_at(lab)["serials"].values()) == [1] * 7
 
 
+@pytest.mark.slow
 def test_fetch_and_verify_fails_with_a_status(lab):
     """'fetch-and-verify needs leaf and issuer, and fails with a status when the responder does': for scripts."""
     chain, _ = lab.issue("localhost")

@@ -300,6 +300,7 @@ def test_alpn_is_not_looked_at_unless_it_is_set(lab, pair, raw, tmp_path):
         assert alert_number(s_client(front.port, "-alpn", "http/1.1", ca=lab.root)) == 120
 
 
+@pytest.mark.slow
 def test_a_relay_may_go_on_while_the_front_stops(lab, pair, raw, tmp_path):
     """Nobody can tell where a conversation ends: `drain_timeout_s` is the bound."""
     with run(tmp_path, toml(relay(raw, pair), drain_timeout_s=1)) as front, raw.does(echo):

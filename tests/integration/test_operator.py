@@ -68,6 +68,7 @@ def web_page(content: bytes):
             thread.join()
 
 
+@pytest.mark.slow
 def test_an_issuer_is_fetched_once(lab, backend, tmp_path):
     """From where the certificate says; a restart needs no download."""
     issuer = x509.load_pem_x509_certificate(lab.intermediate.read_bytes()).public_bytes(Encoding.DER)
@@ -82,6 +83,7 @@ def test_an_issuer_is_fetched_once(lab, backend, tmp_path):
         assert asked == ["/ca.der"]
 
 
+@pytest.mark.slow
 def test_a_command_hears_what_happens(lab, backend, tmp_path):
     """Refused while the responder is away, fetched when it is there."""
     pair = lab.issue("localhost")

@@ -18,6 +18,7 @@ FAST = {"refresh_min_interval_s": 1, "retry_min_interval_s": 0.2, "retry_max_int
 INTERNAL_ERROR = 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["-tls1_2", "-tls1_3"])
 def test_without_a_staple_who_asks_is_refused(lab, backend, tmp_path, flag):
     """on_missing = "refuse": internal_error to who asks, service to who does not, and to all once there is a staple."""

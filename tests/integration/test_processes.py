@@ -63,6 +63,7 @@ def test_a_worker_gives_the_master_no_orders(lab, stapled, backend, tmp_path):
         assert len(of_master & pipes(worker, {os.O_WRONLY})) == 1
 
 
+@pytest.mark.slow
 def test_while_a_worker_is_not_replaced_the_other_has_all_clients(lab, stapled, backend, tmp_path):
     """It dies again and again, so the pause grows; nobody is left to wait for it in its queue, and it comes back."""
     with run(tmp_path, toml(site(backend, stapled), workers=2)) as front:
@@ -80,6 +81,7 @@ def test_while_a_worker_is_not_replaced_the_other_has_all_clients(lab, stapled, 
             assert staple(front, lab) is not None
 
 
+@pytest.mark.slow
 def test_without_a_keeper_the_workers_go_on_stapling(lab, stapled, backend, tmp_path):
     """The keeper is killed again and again; its successor finds the responses in the cache and asks for nothing."""
     with run(tmp_path, toml(site(backend, stapled))) as front:
@@ -209,6 +211,7 @@ def test_sigterm_lets_open_requests_finish(lab, stapled, slow_backend, tmp_path,
         assert front.process.wait(10) == 0
 
 
+@pytest.mark.slow
 def test_the_drain_has_a_deadline(lab, stapled, slow_backend, tmp_path):
     """A request that takes longer is cut, and the log says so."""
     port, asked, _ = slow_backend

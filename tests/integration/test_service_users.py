@@ -99,6 +99,7 @@ def _is_free(port):
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
+@pytest.mark.slow
 def test_the_access_log_is_rotated_in_a_folder_of_roots(lab, stapled, backend, folder):
     """Workers may not make a file there: the master makes it and gives it away, at the start and at SIGUSR1."""
     path = folder / "access.log"

@@ -287,6 +287,7 @@ def test_the_start_does_not_wait_for_a_silent_responder_for_ever(lab, backend, t
             assert is_not_stapled(s_client(front.port, "-status", ca=lab.root))
 
 
+@pytest.mark.slow
 def test_the_responder_goes_down_later(lab, backend, tmp_path):
     """It goes on stapling until nextUpdate and not one second longer; real time, a response valid for 6 seconds."""
     pair = lab.issue("localhost")
@@ -313,6 +314,7 @@ def test_the_responder_goes_down_later(lab, backend, tmp_path):
         assert staple_of(front.port, lab, request_path="/").http_status == 200, "and serves without"
 
 
+@pytest.mark.slow
 def test_a_staple_is_refreshed_at_half_life_without_a_gap(lab, backend, tmp_path):
     """Through several lives of a 4-second response, every handshake has a valid one."""
     pair = lab.issue("localhost")
@@ -375,6 +377,7 @@ def test_a_configured_responder_goes_before_the_certificates(lab, backend, tmp_p
         assert staple_of(front.port, lab).staple is not None
 
 
+@pytest.mark.slow
 def test_the_issuer_may_stand_in_a_file_of_its_own(lab, backend, tmp_path):
     """'the issuer is not in the chain file, but among the trusted: stapled'."""
     chain, key = lab.issue("localhost")
@@ -414,6 +417,7 @@ def test_the_cache_file_lets_a_restart_staple_at_once(lab, backend, tmp_path):
         assert staple_of(front.port, lab).staple_der == held
 
 
+@pytest.mark.slow
 def test_a_cache_smaller_than_the_certificates_holds_the_busy_ones(lab, backend, tmp_path):
     """Five entries fit, eight certificates are served: what was pushed out is back for the next handshake but one."""
     names = [f"host{number}.test" for number in range(8)]

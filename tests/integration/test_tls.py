@@ -98,6 +98,7 @@ def test_alpn(lab, pair, backend, tmp_path):
         assert "No ALPN negotiated" in s_client(front.port, ca=lab.root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.2", "1.3"])
 def test_a_session_resumes_on_any_worker(lab, pair, backend, tmp_path, version):
     """'tickets resume, across workers': on workers that were started after the ticket was given, too."""

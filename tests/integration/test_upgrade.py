@@ -38,6 +38,7 @@ def successor_of(front):
         wait_until(lambda: not any(is_alive(each) for each in (pid, *children)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["shmcb:", "shmcb:{}/cache(128000)"])
 def test_the_new_program_takes_over_without_a_loss(lab, stapled, backend, tmp_path, cache):
     """Sockets, admin socket and cache file go over; the old program leaves with status 0."""

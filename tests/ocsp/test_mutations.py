@@ -134,6 +134,7 @@ def alter_at_random(seed: int, rounds: int) -> Counter[str]:
     return verdicts
 
 
+@pytest.mark.slow
 def test_ten_thousand_altered_responses():
     """The same ones each time, so that a failure can be repeated."""
     verdicts = alter_at_random(seed=20300615, rounds=1_000)

@@ -134,6 +134,7 @@ def test_in_vain_for_ever_stops_nobody():
     asyncio.run(run())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lie", [0, 1, 10**6])
 def test_nobodys_word_puts_a_refresh_off_until_it_is_too_late(lie):
     """The same response, announced over and over as one that a responder gave just now; its head says what it likes."""

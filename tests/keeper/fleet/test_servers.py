@@ -275,6 +275,7 @@ def cluster_ports(count):
     return found
 
 
+@pytest.mark.slow
 def test_a_machine_that_was_held_up_itself_does_not_blame_the_server(tmp_path):
     """Its answer came in time, and was not looked at: a long status was written meanwhile, or the machine was busy."""
 

@@ -628,6 +628,7 @@ RIGHT = tuple(
 )
 
 
+@pytest.mark.slow
 @given(nodes=st.lists(NODES, max_size=12), is_right=st.booleans(), lenient=st.booleans())
 @hypothesis_settings(max_examples=100, deadline=None)
 def test_no_tree_makes_anything_else(nodes, is_right, lenient):
