@@ -1,4 +1,4 @@
-"""Real Redis servers as processes, on loopback: alone, as replica, watched by Sentinels, as a cluster."""
+"""Real Redis and Valkey servers as processes, on loopback: alone, as replica, watched by Sentinels, as a cluster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pytest
 from integration.conftest import free_port
 from integration.front import wait_until
 from lab.servers import require_peer
@@ -16,9 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+REDIS_AND_VALKEY = ("redis-server", pytest.param("valkey-server", marks=pytest.mark.slow))
+
+
 @dataclass
 class RedisServer:
-    """A running redis-server."""
+    """One that runs."""
 
     port: int
     process: subprocess.Popen
@@ -60,14 +64,17 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def redis_server(folder: Path, *options: str, port: int | None = None, cli: tuple[str, ...] = ()):
+def redis_server(
+    folder: Path, *options: str, port: int | None = None, cli: tuple[str, ...] = (), program: str = "redis-server"
+):
     """Run one without persistence; `cli`: what redis-cli needs to get in. It ends with the block, if it still runs."""
-    require_peer("redis-server")
+    require_peer(program)
+    require_peer("redis-cli")
     port = port or free_port()
     folder.mkdir(parents=True, exist_ok=True)
     if "--tls-port" not in options:
         options = ("--port", str(port), *options)
-    command = ["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    command = [program, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", str(folder)]
     with (folder / "redis.log").open("a") as log:
         process = subprocess.Popen([*command, *options], stdout=log, stderr=log)
     server = RedisServer(port, process, cli)

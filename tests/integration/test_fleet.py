@@ -11,7 +11,7 @@ import pytest
 from integration.conftest import free_port
 from integration.fleet import a_second_passes, fleet, traffic
 from integration.front import wait_until
-from integration.redis_servers import redis_server
+from integration.redis_servers import REDIS_AND_VALKEY, redis_server
 
 from proxy.keeper.fleet.decide import LOCK_LIFE_S, POLL_LEAST_S, WAIT_SPREAD_S
 
@@ -72,11 +72,12 @@ def refreshed(made, machine):
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_new_response_is_stapled_everywhere_within_a_second(lab, backend, tmp_path):
+@pytest.mark.parametrize("program", REDIS_AND_VALKEY)
+def test_a_new_response_is_stapled_everywhere_within_a_second(lab, backend, tmp_path, program):
     """From when the machine that asked has it until each other one has, and not by the poll, which takes longer."""
     with (
         lab.responder(),
-        redis_server(tmp_path / "redis") as server,
+        redis_server(tmp_path / "redis", program=program) as server,
         fleet(lab, backend, tmp_path, f"redis:{server.address}") as made,
         traffic(made),
     ):

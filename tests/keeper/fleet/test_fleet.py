@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from integration.redis_servers import redis_server
+from integration.redis_servers import REDIS_AND_VALKEY, redis_server
 from keeper.fleet.fake_redis import announcement, array, bulk, fake_redis
 from keeper.responders import responder, until
 from keeper.world import ONE, TWO, Responder, World, at_work, key, stapled
@@ -42,9 +42,9 @@ def door(cache: str, **more) -> RedisDoor:
     return RedisDoor(**{"servers": servers, "key_prefix": PREFIX, "timeout_s": 5, "tls": tls, **values, **more})
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory):
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+@pytest.fixture(scope="module", params=REDIS_AND_VALKEY)
+def running(request, tmp_path_factory):
+    with redis_server(tmp_path_factory.mktemp("redis"), program=request.param) as server:
         yield server
 
 
