@@ -215,8 +215,11 @@ class Turns:
 
     def _act_on(self, watched: Watched, turn: Turn) -> datetime | None:
         key, now = watched.identity.cache_key, self._now()
-        # Not if the lock was got: then what was announced is known, and it is to be asked for all the same.
-        if not isinstance(turn, (Found, Ours)) and (settled := self._settled.pop(key, None)):
+        # Not if the lock was got: then what was announced is known, and it is to be asked for all the same. Nor if what
+        # was found is another one. The same, which was on its way here twice, would be taken for a repetition, and put
+        # the question off.
+        is_news = isinstance(turn, Found) and not (watched.newest and watched.newest.der == turn.der)
+        if not is_news and not isinstance(turn, Ours) and (settled := self._settled.pop(key, None)):
             return settled
         if isinstance(turn, Theirs) and not self._is_patient(watched):
             turn = Alone()

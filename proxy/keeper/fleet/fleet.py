@@ -40,7 +40,7 @@ _OLDEST_S = -(10**12)
 _OLDEST_AGE_S = 10.0**9
 """The server's time may be any; that of a datetime goes no further than year 1."""
 _TURNS_AT_ONCE = 3
-"""A value that is refused before it is read, or held meanwhile, is looked past; each time it may be another one."""
+"""A value that is refused before it is read is looked past; each time it may be another one."""
 _SETTLED_WITHIN_S = 5.0
 
 _log = logging.getLogger("stapleproxy.keeper")
@@ -149,9 +149,7 @@ class Fleet:
                     what = f"{number} bytes; at most {longest} are taken"
                     self._refusals.add(watched, f"length {number}", Reason.TOO_LARGE, what)
                 case b"found":
-                    # Another look, or an announcement, may have brought it while this one was on its way: taken twice
-                    # it would be a repetition, which puts the question off.
-                    if (found := self._read(watched, value, number)) and self._is_newer(watched, found):
+                    if found := self._read(watched, value, number):
                         return found
                 case b"theirs" | b"in-vain":
                     self._counts["waited" if word == b"theirs" else "in-vain"] += 1
@@ -180,10 +178,6 @@ class Fleet:
         this_update_s = _this_update_s(watched.newest)
         known = self._known.get(watched.identity.cache_key)
         return known if known and known.this_update_s == this_update_s else Head(this_update_s, 0)
-
-    def _is_newer(self, watched: Watched, found: Found) -> bool:
-        mine = self._mine(watched)
-        return mine is None or found.head.rank > mine.rank
 
     async def _put(self, watched: Watched, staple: Staple, head: Head, *, is_news: bool) -> str:
         """Give a response to the server; what became of it, empty: the server is away."""
@@ -276,10 +270,11 @@ class Fleet:
             self._offer(watched, self._read(watched, value), taking)
 
     def _offer(self, watched: Watched, found: Found | None, taking: Taking) -> None:
+        mine = self._mine(watched)
         key = watched.identity.cache_key
         if found is None or self._refusals.digest(key) == found.digest or self._giving.get(key) == found.der:
             return
-        if self._is_newer(watched, found):
+        if mine is None or found.head.rank > mine.rank:
             taking.announced(watched, found)
 
     async def _fetch_wanted(self, visit: Callable[[CacheKey], Awaitable[None]]) -> NoReturn:

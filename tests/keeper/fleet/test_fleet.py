@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from integration.redis_servers import REDIS_AND_VALKEY, redis_server
-from keeper.fleet.fake_redis import announcement, array, bulk, fake_redis
+from keeper.fleet.fake_redis import announcement, array, bulk, fake_redis, honest
 from keeper.responders import responder, until
 from keeper.world import ONE, TWO, Responder, World, at_work, key, stapled
 from ocsp import pki
@@ -152,8 +152,12 @@ def test_a_new_response_is_everywhere_within_a_second(server):
     asyncio.run(run())
 
 
-def test_what_comes_by_two_ways_at_once_is_taken_once():
-    """Taken twice, it would count as a response that the responder has repeated, and put the question off."""
+@pytest.mark.parametrize("takes_lock", [False, True])
+def test_what_comes_by_two_ways_at_once_is_taken_once(takes_lock):
+    """Taken twice, it would count as a response that the responder has repeated, and put the question off.
+
+    Nor is anybody asked then, when it is found in the moment that the lock is to be taken.
+    """
 
     async def run():
         origin = Origin()
@@ -168,7 +172,10 @@ def test_what_comes_by_two_ways_at_once_is_taken_once():
             der = origin.responder.good(ONE)
             value = encode(Head(int(origin.moment.timestamp()), 10**13), der)
 
-            async def late(writer, _words):
+            async def late(writer, words):
+                if takes_lock and words[-2] == b"0":
+                    writer.write(honest(words, "TURN"))
+                    return
                 del fake.says["TURN"]
                 fake.listeners[0].write(announcement(fake.channel, key(ONE).hex().encode() + b" " + value))
                 await until(lambda: one.world.staple(ONE) == der)
