@@ -56,7 +56,7 @@ def slots_of(segment: Segment, place: Place, *, only_live: bool = False) -> list
 
 
 def columns_of(segment: Segment, place: Place) -> Columns:
-    """Read what says where there is room: a tenth of the time of `slots_of`, in a large subcache."""
+    """Read what says where there is room: an eighth of the time of `slots_of`, in a large subcache."""
     size = segment.geometry.indexes_per_subcache
     table = segment.words[place.slots_at // WORD_BYTES : (place.slots_at + size * SLOT.size) // WORD_BYTES]
     flags, offsets, lengths = (
