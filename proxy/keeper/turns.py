@@ -90,7 +90,7 @@ class Turns:
         self._waited_s: dict[CacheKey, float] = {}
         """For others' locks, in the round under way."""
         self._let_pass: set[CacheKey] = set()
-        """Those for which another one's failure does not count: it has the time before, or somebody orders to ask."""
+        """Those for which another one's failure has counted: the next time it does not."""
         self._settled: dict[CacheKey, datetime] = {}
         """Those that another machine has settled while they waited here, and when they are due then."""
 
@@ -182,12 +182,8 @@ class Turns:
         return shared_jitter(watched.identity.cache_key, staple.der, self._jitter())
 
     def hurry(self, watched: Watched) -> None:
-        """Have it asked for though another one has just done so, and without a pause should the fleet be of no help.
-
-        Somebody has ordered it.
-        """
+        """Have it asked for without a pause should the fleet be of no help: somebody has ordered it."""
         self._alone.add(watched.identity.cache_key)
-        self._let_pass.add(watched.identity.cache_key)
 
     def settle(self, watched: Watched, due: datetime) -> None:
         """Say that another machine has settled what waits here for its turn."""

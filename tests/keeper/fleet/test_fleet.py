@@ -338,29 +338,6 @@ def test_a_failure_counts_for_all_for_a_moment(server):
     asyncio.run(run())
 
 
-def test_an_order_is_not_answered_with_the_failure_of_another_machine(server):
-    """Who orders a question wants to see what becomes of it here: perhaps it is the other one's way that is broken."""
-
-    async def run():
-        from aiohttp import web
-
-        origin = Origin()
-        async with responder(origin.responder) as url:
-            place = door(f"redis:{server.address}")
-            async with (
-                member(place, stapled(ONE, url), world=origin) as one,
-                member(place, stapled(ONE, url), world=origin) as two,
-            ):
-                origin.responder.say = lambda _: web.Response(status=500)
-                assert one.refresher.refresh(key(ONE))
-                await until(lambda: server.cli("GET", LOCK) == "in-vain")
-                assert two.refresher.refresh(key(ONE))
-                await until(lambda: origin.responder.questions(ONE) == 3)
-                assert two.counts["in-vain"] == 0
-
-    asyncio.run(run())
-
-
 def test_the_lock_of_a_holder_that_died_is_waited_for_and_then_taken(server):
     """Nobody waits longer than its life."""
     server.cli("SET", LOCK, "somebody's", "PX", "1500")
