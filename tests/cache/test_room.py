@@ -49,12 +49,13 @@ def test_the_writer_holds_as_many(eviction, lengths, size_bytes):
 @given(
     lengths=st.dictionaries(st.integers(0, 9), st.integers(0, 3000), max_size=8),
     number=st.integers(0, 9),
-    length=st.integers(0, 9000),
+    length=st.one_of(st.integers(0, 9000), st.just(None)),
+    more=st.integers(0, 1),
     later_s=st.sampled_from((0, 20)),
 )
 @settings(max_examples=200, deadline=None)
-def test_where_there_is_room_to_spare_both_ways_say_the_same(lengths, number, length, later_s):
-    """The short way says nothing only where somebody has to go."""
+def test_where_there_is_room_to_spare_both_ways_say_the_same(lengths, number, length, more, later_s):
+    """The short way says nothing only where somebody has to go; `length` None: what just fits, or one byte `more`."""
     segment = Segment.create(CacheArgument("", 16384))
     writer = CacheWriter(segment)
     for each, taken in lengths.items():
@@ -62,6 +63,8 @@ def test_where_there_is_room_to_spare_both_ways_say_the_same(lengths, number, le
     key, (place, _), shape = bytes([2 * number]) * 20, segment.geometry.places(), segment.geometry
     slots = slots_of(segment, place, only_live=True)
     old = next((slot for slot in slots if slot.key == key), None)
+    if length is None:
+        length = shape.data_bytes_per_subcache - sum(slot.length for slot in slots if slot is not old) + more
     short = room_to_spare(columns_of(segment, place), shape, old, length)
     long = room_by_lru(slots, shape, key, length, NOW + later_s)
     segment.close()
