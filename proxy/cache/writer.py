@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from proxy.cache import layout
@@ -261,11 +262,18 @@ class CacheWriter:
         return end
 
     def _repair(self, place: Place) -> int:
-        """Free what is not whole, and whatever lies over another; return how many."""
+        """Free what is not whole, whatever lies over another, and the older of two under one key; return how many.
+
+        A machine that lost its power may have written to the disk that one came, and not that the other one went.
+        """
         damaged, end = [], 0
+        latest: dict[bytes, Slot] = {}
         for slot in in_order_of_data(self._live(place)):
             if slot.offset >= end and entry_of(self._segment, place, slot):
                 end = slot.offset + slot.length
+                older, latest[slot.key] = sorted((latest.get(slot.key, slot), slot), key=attrgetter("stored"))
+                if older is not latest[slot.key]:
+                    damaged.append(older)
             else:
                 damaged.append(slot)
         if damaged or self._segment.words[place.sequence_at] & 1:

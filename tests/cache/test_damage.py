@@ -14,7 +14,17 @@ from typing import Any
 
 import pytest
 
-from proxy.cache.layout import COUNTERS_AT, EVICTIONS, MAGIC, CacheArgument, Counter
+from proxy.cache.layout import (
+    COUNTERS_AT,
+    EVICTIONS,
+    FLAGS_WORD,
+    MAGIC,
+    SLOT,
+    USED,
+    WORD_BYTES,
+    CacheArgument,
+    Counter,
+)
 from proxy.cache.reader import CacheReader
 from proxy.cache.segment import Segment
 from proxy.cache.writer import CacheWriter
@@ -124,6 +134,29 @@ def test_a_writer_that_dies_at_any_store_leaves_whole_entries_and_the_next_one_g
     else:
         pytest.fail("the write never came to its end")
     small.close()
+
+
+@pytest.mark.parametrize("eviction", EVICTIONS)
+def test_of_two_under_one_key_the_later_one_stays(eviction):
+    """Room would be made as if both went, and the next subcache be written over."""
+    segment = Segment.create(CacheArgument("", 16384), eviction)
+    shape, place = segment.geometry, segment.geometry.places()[0]
+    half = shape.data_bytes_per_subcache // 2 - 50
+    writer = CacheWriter(segment)
+    writer.put(key(2), b"2" * half, LATER, NOW)
+    writer.put(key(0), b"a" * half, LATER, NOW + 1)
+    writer.remove(key(0))
+    writer.remove(key(2))
+    writer.put(key(0), b"b" * half, LATER, NOW + 2)
+    segment.words[(place.slots_at + SLOT.size) // WORD_BYTES + FLAGS_WORD] = USED  # the first removal is undone
+    assert len(writer.entries()) == 2
+    behind = bytes(segment.raw[place.data_at + shape.data_bytes_per_subcache :])
+    writer = CacheWriter(segment)
+    assert [entry.response for entry in writer.entries()] == [b"b" * half]
+    writer.put(key(0), b"c" * (2 * half), LATER, NOW + 3)
+    assert [entry.response for entry in writer.entries()] == [b"c" * (2 * half)]
+    assert bytes(segment.raw[place.data_at + shape.data_bytes_per_subcache :]) == behind
+    segment.close()
 
 
 def _flip_every(stride, tmp_path, eviction):
